@@ -1,0 +1,98 @@
+//! Every name that other tools see: labels, annotations, the field manager, condition types and reasons.
+//!
+//! Dashboards, GitOps health checks and users' scripts match on these words, so they change only with the API version.
+
+/// The API group of all resources.
+pub const GROUP: &str = "soak.dev";
+/// The version that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+/// The field manager of the operator's own writes; what it does for a run is done as `soak-run`.
+pub const OPERATOR_FIELD_MANAGER: &str = "soak-operator";
+/// The field manager of writes that a run's steps ask for.
+pub const RUN_FIELD_MANAGER: &str = "soak-run";
+/// Held by each run from its first visit until its cleanup has ended.
+pub const FINALIZER: &str = "soak.dev/cleanup";
+
+/// Labels and annotations on the objects that a run makes.
+pub mod label {
+    /// The run's name, for people and selectors.
+    pub const RUN: &str = "soak.dev/run";
+    /// The run's uid: what tells two runs of one name apart.
+    pub const RUN_UID: &str = "soak.dev/run-uid";
+    /// The attempt of the run (it grows with each rerun).
+    pub const RUN_ATTEMPT: &str = "soak.dev/run-attempt";
+    /// The cycle's number; 0 is the setup.
+    pub const CYCLE: &str = "soak.dev/cycle";
+    /// The phase's name.
+    pub const PHASE: &str = "soak.dev/phase";
+    /// The step's path inside its phase, children of a group as `group.child`.
+    pub const STEP: &str = "soak.dev/step";
+    /// The step's attempt, from 1.
+    pub const STEP_ATTEMPT: &str = "soak.dev/step-attempt";
+    /// On a ConfigMap that holds a record: `cycle` or `summary`.
+    pub const RECORD: &str = "soak.dev/record";
+    /// The outcome that a record tells.
+    pub const OUTCOME: &str = "soak.dev/outcome";
+    /// Who manages the object, as the Kubernetes project recommends.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// Annotation: the digest of a record's content, `sha256:…`.
+    pub const DIGEST: &str = "soak.dev/digest";
+    /// Annotation: the uid of the run that created (not merely changed) an object.
+    pub const CREATED_BY: &str = "soak.dev/created-by-run";
+    /// Prefix of the annotations that carry the files of a pod step.
+    pub const FILE_PREFIX: &str = "files.soak.dev/";
+}
+
+/// Condition types.
+pub mod condition_type {
+    /// `Unknown` while the run runs, then `True` or `False`.
+    pub const SUCCEEDED: &str = "Succeeded";
+    /// `True` at any end, so that a wait on it never hangs.
+    pub const COMPLETED: &str = "Completed";
+    /// `True` until the first step has begun.
+    pub const RECONCILING: &str = "Reconciling";
+    /// `True` on an invalid spec or a failed verdict: nothing happens until somebody changes something.
+    pub const STALLED: &str = "Stalled";
+}
+
+/// Reasons of conditions, of `status.reason` and of events.
+pub mod reason {
+    /// The run has not been looked at in full yet.
+    pub const PENDING: &str = "Pending";
+    /// The spec is being resolved and validated on the server.
+    pub const VALIDATING: &str = "Validating";
+    /// Cycles are running.
+    pub const RUNNING: &str = "Running";
+    /// `spec.suspend` is set.
+    pub const SUSPENDED: &str = "Suspended";
+    /// The verdict is good.
+    pub const PASSED: &str = "Passed";
+    /// More cycles failed than the failure policy allows.
+    pub const FAILURE_POLICY_EXCEEDED: &str = "FailurePolicyExceeded";
+    /// A criterion is not met.
+    pub const THRESHOLD_FAILED: &str = "ThresholdFailed";
+    /// The evidence is not enough for a verdict at the asked confidence.
+    pub const INCONCLUSIVE: &str = "Inconclusive";
+    /// `spec.abort` was set.
+    pub const ABORTED: &str = "Aborted";
+    /// The object is being deleted.
+    pub const DELETED: &str = "Deleted";
+    /// The setup failed, so no cycle began.
+    pub const SETUP_FAILED: &str = "SetupFailed";
+    /// The cleanup failed: the system may not be as it was found.
+    pub const CLEANUP_FAILED: &str = "CleanupFailed";
+    /// A dry run found nothing wrong.
+    pub const DRY_RUN_PASSED: &str = "DryRunPassed";
+    /// The spec can't be run as it is; the message names the field.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The service account lacks a right; the message names verb and resource.
+    pub const PERMISSION_DENIED: &str = "PermissionDenied";
+    /// A namespace or service account that the run needs is not there.
+    pub const NOT_FOUND: &str = "NotFound";
+    /// The spec was changed during an attempt without a new `rerun`.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
+    /// The harness, not the system under test, failed.
+    pub const INFRA_ERROR: &str = "InfraError";
+    /// A limit of time was reached.
+    pub const TIMEOUT: &str = "Timeout";
+}

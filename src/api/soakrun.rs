@@ -1,0 +1,207 @@
+//! `SoakRun`: one soak.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, phase::{Phase, Step}, status::SoakRunStatus, step::is_false};
+
+/// When the run counts as failed before its time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailurePolicy {
+    /// So many failed cycles are accepted; one more ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    pub max_failures: Option<u32>,
+    /// So many failed cycles in a row are accepted; one more ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    pub max_consecutive_failures: Option<u32>,
+    /// The first failed cycle ends the run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stop_on_failure: bool,
+}
+
+/// A value that expressions read as `params.NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Parameter {
+    /// The parameter's name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Its value; it may refer to other parameters by `${params.NAME}`.
+    #[schemars(length(max = 16384))]
+    pub value: String,
+}
+
+/// What the run must show to pass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Criteria {
+    /// Smallest share of cycles that must pass, as a decimal such as `"0.95"`. Absent: every cycle must pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
+    pub min_success_rate: Option<String>,
+    /// Confidence of the interval that the rate is judged by (default `"0.95"`). Absent with a rate: the rate itself is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12), regex(pattern = r"^0\.[0-9]*[1-9][0-9]*$"))]
+    pub confidence: Option<String>,
+}
+
+/// How many cycle records are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// Newest records of failed or inconclusive cycles that are kept (default 50).
+    #[serde(default = "default_kept")]
+    #[schemars(range(max = 200))]
+    pub failed: u32,
+    /// Newest records of passed cycles that are kept (default 50).
+    #[serde(default = "default_kept")]
+    #[schemars(range(max = 200))]
+    pub passed: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { failed: default_kept(), passed: default_kept() }
+    }
+}
+
+const fn default_kept() -> u32 {
+    50
+}
+
+/// Where the records of cycles are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Store {
+    /// One ConfigMap a cycle, owned by the run.
+    #[default]
+    ConfigMap,
+}
+
+/// Where results go and how long they stay.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Results {
+    /// The store: `ConfigMap`.
+    #[serde(default)]
+    pub store: Store,
+    /// How many records are kept, by outcome.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// How time spent suspended counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SuspendedTime {
+    /// The run's duration goes on from its original start.
+    #[default]
+    Counted,
+    /// The run's duration stands still.
+    Excluded,
+}
+
+/// One soak: cycles of phases of steps, repeated until a number or a time is reached, and a verdict.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "soak.dev",
+    version = "v1alpha1",
+    kind = "SoakRun",
+    namespaced,
+    shortname = "sr",
+    category = "soak",
+    status = "SoakRunStatus",
+    derive = "PartialEq",
+    doc = "A soak run: cycles of phases of steps, repeated until a number or a time is reached, and a verdict.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Cycles", type_ = "string", json_path = ".status.progress", description = "Cycles that have ended, of those asked for"),
+    printcolumn(name = "Passed", type_ = "integer", json_path = ".status.cycles.passed"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.cycles.failed"),
+    printcolumn(name = "Now", type_ = "string", json_path = ".status.position", description = "Cycle, phase and step at work"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Rate", type_ = "string", json_path = ".status.successRate", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.cycles) || has(self.duration)",
+    "set cycles, duration or both: the first that is reached ends the run"
+))]
+#[x_kube(validation = Rule::new("has(self.rerun) != has(oldSelf.rerun) || (has(self.rerun) && self.rerun != oldSelf.rerun) || (self.serviceAccountName == oldSelf.serviceAccountName && has(self.cycles) == has(oldSelf.cycles) && (!has(self.cycles) || self.cycles == oldSelf.cycles) && has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration) && (has(self.dryRun) && self.dryRun) == (has(oldSelf.dryRun) && oldSelf.dryRun) && self.phases == oldSelf.phases && has(self.setup) == has(oldSelf.setup) && (!has(self.setup) || self.setup == oldSelf.setup) && has(self.cleanup) == has(oldSelf.cleanup) && (!has(self.cleanup) || self.cleanup == oldSelf.cleanup) && has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters))").message("a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well to begin a new attempt with the new spec"))]
+pub struct SoakRunSpec {
+    /// The service account in the run's namespace as which everything is done.
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: String,
+    /// So many cycles are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub cycles: Option<u32>,
+    /// No cycle begins later than so long after the run's start; one that has begun may end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "a duration must be longer than 0s"))]
+    pub duration: Option<Duration>,
+    /// Pause between two cycles (default none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
+    /// Longest time that a cycle may take (default 24h).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "a timeout must be longer than 0s"))]
+    pub cycle_timeout: Option<Duration>,
+    /// Longest time that the setup may take (default 30m).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "a timeout must be longer than 0s"))]
+    pub setup_timeout: Option<Duration>,
+    /// Longest time that the cleanup may take (default 10m); it has this time whatever the run has used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "a timeout must be longer than 0s"))]
+    pub cleanup_timeout: Option<Duration>,
+    /// When failed cycles end the run early.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
+    /// Values for expressions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub parameters: Vec<Parameter>,
+    /// Steps before the first cycle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub setup: Vec<Step>,
+    /// What each cycle does.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub phases: Vec<Phase>,
+    /// Steps after the last cycle, an abort, a failure or a deletion. Each is run, even when one before it failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub cleanup: Vec<Step>,
+    /// What the run must show to pass.
+    #[serde(default)]
+    pub criteria: Criteria,
+    /// Where records go and how long they stay.
+    #[serde(default)]
+    pub results: Results,
+    /// Begins no further step while it is true; steps that run may end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+    /// How time spent suspended counts towards `duration`: `Counted` (default) or `Excluded`.
+    #[serde(default)]
+    pub suspended_time: SuspendedTime,
+    /// Stops what runs, cleans up and ends the run as aborted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub abort: bool,
+    /// Resolves and validates everything on the server, performs nothing and ends.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+    /// Any text; a change of it begins a new attempt of the run, with the spec as it is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub rerun: Option<String>,
+    /// Deletes the run and its records so long after it has ended; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_after_finished: Option<Duration>,
+}

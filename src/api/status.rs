@@ -1,0 +1,552 @@
+//! The status of a `SoakRun`: everything that the engine needs to go on after a crash, and nothing that grows.
+//!
+//! Bounds: the position holds one pass at a time (at most [`MAX_STEPS`] steps), ten recent cycles, [`MAX_METRICS`]
+//! sketches, [`MAX_HELD`] held objects. Texts are cut by the engine.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, condition::unobserved, step::DeleteAfter};
+
+/// Most steps, members of groups included, that a spec may have in all.
+pub const MAX_STEPS: usize = 256;
+/// Most durations and outputs whose distribution is kept.
+pub const MAX_METRICS: usize = 48;
+/// Most objects that steps may hold until their scope ends.
+pub const MAX_HELD: usize = 64;
+/// Recent cycles shown in the status.
+pub const RECENT_CYCLES: usize = 10;
+
+/// The state machine of a run as people read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum RunPhase {
+    /// Seen, not yet begun.
+    #[default]
+    Pending,
+    /// The spec is resolved and tried on the server.
+    Validating,
+    /// The setup's steps run.
+    SettingUp,
+    /// A cycle runs.
+    Running,
+    /// Between two cycles.
+    CoolingDown,
+    /// The cleanup's steps run.
+    CleaningUp,
+    /// Ended with a good verdict.
+    Succeeded,
+    /// Ended with a bad verdict, or could not be run.
+    Failed,
+    /// Ended without enough evidence for a verdict.
+    Inconclusive,
+    /// Ended by an abort or a deletion.
+    Aborted,
+}
+
+impl RunPhase {
+    /// Every phase.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Validating,
+        Self::SettingUp,
+        Self::Running,
+        Self::CoolingDown,
+        Self::CleaningUp,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Inconclusive,
+        Self::Aborted,
+    ];
+
+    /// Whether the run has ended; it then never changes again, but by a rerun.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Inconclusive | Self::Aborted)
+    }
+
+    /// The word that is written into the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Validating => "Validating",
+            Self::SettingUp => "SettingUp",
+            Self::Running => "Running",
+            Self::CoolingDown => "CoolingDown",
+            Self::CleaningUp => "CleaningUp",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Inconclusive => "Inconclusive",
+            Self::Aborted => "Aborted",
+        }
+    }
+}
+
+/// How something ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// All that was required was seen to succeed.
+    Succeeded,
+    /// Something that was required failed.
+    Failed,
+    /// It was stopped before it could tell (an abort, a lost observation); never a success.
+    Inconclusive,
+}
+
+impl Outcome {
+    /// The word that is written into statuses and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Inconclusive => "Inconclusive",
+        }
+    }
+}
+
+/// What part of the run a pass is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Section {
+    /// The steps before the first cycle.
+    Setup,
+    /// One cycle.
+    #[default]
+    Cycle,
+    /// The steps after everything.
+    Cleanup,
+}
+
+/// Where an attempt of a step is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// Not begun, or waiting for its next attempt.
+    #[default]
+    Waiting,
+    /// Begun: the intent is written, its effect may or may not be there yet.
+    Active,
+    /// Asked to stop.
+    Stopping,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly, with no attempt left.
+    Failed,
+    /// Never begun because something before it failed or the run ended.
+    Skipped,
+}
+
+impl StepState {
+    /// Whether nothing more will happen to the step in this attempt of its phase.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Skipped)
+    }
+
+    /// Whether something of it may run in a cluster.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Active | Self::Stopping)
+    }
+}
+
+/// A value that a step handed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OutputValue {
+    /// A flag.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+impl OutputValue {
+    /// The value as a number, if it is one: what statistics use.
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "statistics work in doubles")]
+            Self::Integer(value) => Some(*value as f64),
+            Self::Number(value) => Some(*value),
+            Self::Bool(_) | Self::Text(_) => None,
+        }
+    }
+}
+
+/// One attempt of a step that has ended and was followed by another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PastAttempt {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Why it ended.
+    pub reason: String,
+    /// What was seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whether trying again may help.
+    #[serde(default)]
+    pub transient: bool,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// The pod that ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The exit code of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// Where a step is, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// The step's path inside its phase: its name, or `group/member`.
+    pub name: String,
+    /// Where the current attempt is.
+    pub state: StepState,
+    /// The current attempt, from 1; 0 before the first. It grows over the phase's attempts as well.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Attempts that failed and used up the retry budget, in this attempt of the phase.
+    #[serde(default)]
+    pub failures: u32,
+    /// Attempts in a row whose intent left nothing behind.
+    #[serde(default)]
+    pub lost: u32,
+    /// When the current attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was first seen running (a pod may be pending for a while).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_at: Option<DateTime<Utc>>,
+    /// When it was asked to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The next attempt does not begin before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+    /// One word for why it is where it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// What was seen, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whether the failure may go away by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transient: Option<bool>,
+    /// The pod that runs or ran the current attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The node that the pod ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The exit code of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The values that it handed on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "outputs_schema")]
+    pub outputs: BTreeMap<String, OutputValue>,
+    /// Earlier attempts, the newest five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<PastAttempt>,
+}
+
+/// Where a phase is, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseStatus {
+    /// The phase's name.
+    pub name: String,
+    /// Its attempt, from 1.
+    pub attempt: u32,
+    /// When its first attempt began.
+    pub first_started_at: DateTime<Utc>,
+    /// When the current attempt began, or will begin.
+    pub started_at: DateTime<Utc>,
+    /// When the current attempt is out of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it failed; set as soon as that is known, while its steps are still being stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Its steps, in the order of the spec.
+    pub steps: Vec<StepStatus>,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// One stable word.
+    pub reason: String,
+    /// What was seen.
+    pub message: String,
+    /// Whether it may go away by itself.
+    #[serde(default)]
+    pub transient: bool,
+    /// The exit code behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// The setup, one cycle or the cleanup: a sequence of phases that is run once and leaves one record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pass {
+    /// What part of the run it is.
+    pub section: Section,
+    /// The cycle's number from 1; 0 for setup and cleanup.
+    pub cycle: u32,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it is out of time.
+    pub deadline: DateTime<Utc>,
+    /// The phases so far; the last one is at work until the pass has ended.
+    pub phases: Vec<PhaseStatus>,
+    /// How it ended; from here on only its record is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// An object that a step made and that is deleted when its scope ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldObject {
+    /// The object's API version.
+    pub api_version: String,
+    /// The object's kind.
+    pub kind: String,
+    /// The object's namespace; empty for cluster-scoped ones.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The scope whose end deletes it.
+    pub until: DeleteAfter,
+    /// When deleting it was first tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub releasing_at: Option<DateTime<Utc>>,
+}
+
+/// How many cycles ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CycleCounts {
+    /// Cycles whose record is stored.
+    pub completed: u32,
+    /// Of them, passed.
+    pub passed: u32,
+    /// Of them, failed.
+    pub failed: u32,
+    /// Of them, stopped before they could tell.
+    pub inconclusive: u32,
+    /// Failed cycles since the last one that passed.
+    pub consecutive_failures: u32,
+    /// Failed cycles whose failure was transient.
+    #[serde(default)]
+    pub transient_failures: u32,
+}
+
+/// One line on a cycle that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CycleSummary {
+    /// Its number.
+    pub number: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it did not pass, as `phase/step: reason`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    pub millis: i64,
+    /// The digest of its record.
+    pub digest: String,
+}
+
+/// The distribution of a duration (in seconds) or of a numeric output over the cycles.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    /// `cycle`, `phases.NAME` or `steps.NAME.outputs.OUTPUT`.
+    pub name: String,
+    /// The sketch in its text form.
+    pub sketch: String,
+}
+
+/// Why the run ends, decided once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    /// A reason word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+}
+
+/// Which records are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptRecords {
+    /// Numbers of the passed cycles whose record is kept, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<u32>,
+    /// Numbers of the other cycles whose record is kept, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<u32>,
+    /// The digest of the summary, once it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+}
+
+/// The state of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SoakRunStatus {
+    /// The generation of the spec that the status speaks of; -1 before any.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+    /// Where the run is.
+    #[serde(default)]
+    pub phase: RunPhase,
+    /// One stable word for why.
+    #[serde(default)]
+    pub reason: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub message: String,
+    /// `Succeeded`, `Completed`, `Reconciling`, `Stalled`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The attempt of the run, from 1; it grows with each rerun.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The value of `spec.rerun` that this attempt belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<String>,
+    /// Digest of the parts of the spec that this attempt runs.
+    #[serde(default)]
+    pub spec_digest: String,
+    /// When the attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the attempt ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When the attempt was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<DateTime<Utc>>,
+    /// Since when it is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<DateTime<Utc>>,
+    /// Milliseconds that it was suspended before that.
+    #[serde(default)]
+    pub suspended_millis: i64,
+    /// The server has accepted everything that the spec asks for.
+    #[serde(default)]
+    pub validated: bool,
+    /// The setup has ended well, or there is none.
+    #[serde(default)]
+    pub set_up: bool,
+    /// How many cycles ended how.
+    #[serde(default)]
+    pub cycles: CycleCounts,
+    /// Cycles that have ended of those asked for, such as `12/20`.
+    #[serde(default)]
+    pub progress: String,
+    /// What is at work, such as `13 activation/restore`.
+    #[serde(default)]
+    pub position: String,
+    /// Share of cycles that passed, with its interval, such as `0.950 (0.764-0.991)`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub success_rate: String,
+    /// The pass at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Pass>,
+    /// When the next cycle begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cycle_at: Option<DateTime<Utc>>,
+    /// Why the run ends; set once, before the cleanup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// Whether the cleanup failed, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleanup_failure: Option<Failure>,
+    /// The cleanup has ended, or there is none.
+    #[serde(default)]
+    pub cleaned_up: bool,
+    /// Objects to be deleted when their scope ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldObject>,
+    /// The newest ten cycles, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<CycleSummary>,
+    /// Distributions over all cycles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// Which records are kept.
+    #[serde(default)]
+    pub records: KeptRecords,
+}
+
+impl Default for SoakRunStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unobserved(),
+            phase: RunPhase::default(),
+            reason: String::new(),
+            message: String::new(),
+            conditions: Vec::new(),
+            attempt: 0,
+            rerun: None,
+            spec_digest: String::new(),
+            started_at: None,
+            finished_at: None,
+            accepted_at: None,
+            suspended_at: None,
+            suspended_millis: 0,
+            validated: false,
+            set_up: false,
+            cycles: CycleCounts::default(),
+            progress: String::new(),
+            position: String::new(),
+            success_rate: String::new(),
+            current: None,
+            next_cycle_at: None,
+            ending: None,
+            cleanup_failure: None,
+            cleaned_up: false,
+            held: Vec::new(),
+            recent: Vec::new(),
+            metrics: Vec::new(),
+            records: KeptRecords::default(),
+        }
+    }
+}
+
+fn outputs_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}

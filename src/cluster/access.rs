@@ -1,0 +1,120 @@
+//! What an account may do, asked as the account itself.
+
+use std::fmt;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::{Api, Client, api::PostParams};
+
+use super::error::ApiFailure;
+
+/// Questions asked at the same time.
+const CONCURRENCY: usize = 8;
+
+/// One right in the sense of RBAC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Right {
+    /// `get`, `create`, …
+    pub verb: String,
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Plural of the kind.
+    pub resource: String,
+    /// `log`, `scale`, …; empty for the object itself.
+    pub subresource: String,
+    /// The namespace; none for cluster-scoped kinds.
+    pub namespace: Option<String>,
+    /// The object's name; empty for any.
+    pub name: String,
+}
+
+impl Right {
+    /// A right on any object of a resource in a namespace.
+    pub fn new(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
+        Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: namespace.map(Into::into), ..Self::default() }
+    }
+
+    /// The same right on a subresource.
+    #[must_use]
+    pub fn on(mut self, subresource: &str) -> Self {
+        self.subresource = subresource.into();
+        self
+    }
+
+    /// The same right on one object only.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.subresource.is_empty() {
+            write!(f, "/{}", self.subresource)?;
+        }
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if !self.name.is_empty() {
+            write!(f, " named {}", self.name)?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace}"),
+            None => f.write_str(" in the whole cluster"),
+        }
+    }
+}
+
+/// Those of `rights` that the account behind `client` lacks, in the given order.
+///
+/// Every authenticated account may ask this about itself (`system:basic-user`), impersonated ones too.
+pub async fn missing_rights(client: &Client, rights: &[Right]) -> Result<Vec<Right>, ApiFailure> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    stream::iter(rights)
+        .map(|right| {
+            let reviews = reviews.clone();
+            async move { Ok((!allowed(&reviews, right).await?).then(|| right.clone())) }
+        })
+        .buffered(CONCURRENCY)
+        .try_filter_map(|missing| async move { Ok(missing) })
+        .try_collect()
+        .await
+}
+
+async fn allowed(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<bool, ApiFailure> {
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(right.verb.clone()),
+                group: Some(right.group.clone()),
+                resource: Some(right.resource.clone()),
+                subresource: text(&right.subresource),
+                namespace: right.namespace.clone(),
+                name: text(&right.name),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    // The review is a question in the shape of a POST: nothing is stored, so repeating it is harmless.
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_reads_like_a_sentence() {
+        assert_eq!(Right::new("create", "", "pods", Some("x")).to_string(), "create pods in namespace x");
+        assert_eq!(Right::new("get", "", "pods", Some("x")).on("log").to_string(), "get pods/log in namespace x");
+        assert_eq!(Right::new("patch", "apps", "deployments", Some("x")).on("scale").named("web").to_string(), "patch deployments/scale.apps named web in namespace x");
+        assert_eq!(Right::new("get", "", "nodes", None).to_string(), "get nodes in the whole cluster");
+    }
+}

@@ -1,0 +1,56 @@
+//! One watch for as long as somebody wants it: with backoff, and with a full list from time to time.
+
+use std::{
+    fmt::Debug,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiFailure, classify, classify_status};
+
+/// A watch that hears nothing for so long (and the watcher's margin of 5 s) is made anew: the connection may be dead.
+const WATCH_SECONDS: u32 = 120;
+/// Everything is listed again after so long, in case that an event was lost.
+const RELIST: Duration = Duration::from_mins(10);
+
+/// Feeds `sink` with everything that happens to the objects of `api`; it never ends by itself.
+///
+/// After an error the watch goes on after a pause that grows to 30 s.
+pub(super) async fn follow<K>(api: Api<K>, labels: Option<&str>, mut sink: impl FnMut(Result<Event<K>, ApiFailure>))
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config { label_selector: labels.map(Into::into), ..watcher::Config::default() }.timeout(WATCH_SECONDS);
+    loop {
+        let until = tokio::time::sleep(RELIST + jitter());
+        let stream = watcher(api.clone(), config.clone()).default_backoff().take_until(until);
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            sink(event.map_err(|error| read(&error)));
+        }
+    }
+}
+
+fn read(error: &watcher::Error) -> ApiFailure {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => classify(error),
+        WatchError(status) => classify_status(status),
+        NoResourceVersion => ApiFailure::definite(super::error::Class::Invalid, error.to_string()),
+    }
+}
+
+/// Up to a minute, so that watches that began together do not list together for ever.
+fn jitter() -> Duration {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    Duration::from_millis(u64::from(nanos) % 60_000)
+}

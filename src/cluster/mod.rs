@@ -1,0 +1,63 @@
+//! Access to a cluster: clients that act as tenants, shared watches, what the server serves and allows.
+//!
+//! Nothing here knows what a step is. Reads for the operator's own bookkeeping are done as the operator; everything
+//! that a run's spec asks for is done as the run's service account.
+
+pub mod access;
+pub mod client;
+pub mod error;
+pub mod kinds;
+pub mod pod_summary;
+pub mod pods;
+pub mod watches;
+
+mod follow;
+
+use std::sync::Arc;
+
+use kube::Client;
+
+use self::{client::Tenants, error::ApiFailure, kinds::Kinds, pods::Pods, watches::Watches};
+
+/// Names a run for being woken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Called when something that concerns a run has changed. It must not block, and should merge what comes twice.
+pub type Wake = Arc<dyn Fn(&RunRef) + Send + Sync>;
+
+/// Called for each failure of a watch, with `pods` or `shared`: for counting.
+pub type OnWatchFailure = Arc<dyn Fn(&'static str, &ApiFailure) + Send + Sync>;
+
+/// Everything that is shared by all who work on one cluster. A clone is the same cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Clients.
+    pub tenants: Tenants,
+    /// Kinds that the server serves.
+    pub kinds: Arc<Kinds>,
+    /// Watches of what steps wait for.
+    pub watches: Watches,
+    /// Pods of runs.
+    pub pods: Pods,
+}
+
+impl Cluster {
+    /// Starts the watch of pods. `client` is one that [`client::connect`] made. Must be called inside a tokio runtime.
+    pub fn start(client: Client, wake: &Wake, failed: &OnWatchFailure) -> Self {
+        let tenants = Tenants::new(client.clone());
+        Self {
+            kinds: Arc::new(Kinds::new(client.clone())),
+            watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
+            pods: Pods::start(client, wake.clone(), failed.clone()),
+            tenants,
+        }
+    }
+}

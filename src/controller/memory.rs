@@ -1,0 +1,265 @@
+//! What the shell remembers of a run between two looks at it. Losing all of it costs observations, never correctness.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    api::{SoakRun, status::Section},
+    engine::{RecordSeen, StepKey, StepSeen, Validation},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Something that is done for a run outside of its reconcile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Trying the spec on the server.
+    Validate,
+    /// Beginning a step.
+    Begin(StepKey),
+    /// Making sure that nothing is there of a step.
+    Confirm(StepKey),
+    /// Ending a step.
+    Stop(StepKey),
+    /// Deleting the pod of that uid.
+    DeletePod(String),
+    /// Deleting a held object.
+    Release(String),
+    /// Storing the record of that pass.
+    Record(Section, u32),
+    /// Deleting old records.
+    Prune(Vec<u32>),
+    /// Storing the summary.
+    Summary,
+    /// Deleting the run.
+    DeleteRun,
+}
+
+/// What became of a task.
+pub enum Outcome {
+    /// It has told something.
+    Told(Fact),
+    /// It is done and has nothing to tell.
+    Done,
+    /// It failed and is worth another try, after a pause that doubles.
+    TryAgain,
+}
+
+/// Something that a task found out.
+pub enum Fact {
+    /// About the spec.
+    Validation(Validation),
+    /// About a step.
+    Step(StepKey, StepSeen),
+    /// About the record of a pass.
+    Record((Section, u32), RecordSeen),
+    /// About the summary.
+    Summary(RecordSeen),
+    /// A held object is gone.
+    Released(String),
+}
+
+#[derive(Default)]
+struct Inner {
+    newest: Option<Arc<SoakRun>>,
+    attempt: u32,
+    validation: Option<Validation>,
+    steps: BTreeMap<StepKey, StepSeen>,
+    record: Option<((Section, u32), RecordSeen)>,
+    summary: RecordSeen,
+    released: HashSet<String>,
+    under_way: HashSet<Task>,
+    pauses: HashMap<Task, (u32, Instant)>,
+    errors: u32,
+}
+
+/// The memory of one run.
+#[derive(Default)]
+pub struct Memory(Mutex<Inner>);
+
+/// What is remembered, as a decision needs it.
+pub struct Recalled {
+    /// The last answer on the spec.
+    pub validation: Option<Validation>,
+    /// The record of this pass.
+    pub record: ((Section, u32), RecordSeen),
+    /// The summary.
+    pub summary: RecordSeen,
+    /// Held objects that are gone.
+    pub released: Vec<String>,
+}
+
+impl Memory {
+    /// The newer of the object at hand and the last one that a write returned: a cache may lag behind the writes.
+    pub fn newest(&self, at_hand: Arc<SoakRun>) -> Arc<SoakRun> {
+        let mut inner = self.0.lock();
+        let newest = match inner.newest.take() {
+            Some(written) if version(&written) > version(&at_hand) => written,
+            _ => at_hand,
+        };
+        inner.newest = Some(newest.clone());
+        newest
+    }
+
+    /// Remembers the object that a write returned. A new attempt of the run forgets what was found out for the last.
+    pub fn written(&self, run: Arc<SoakRun>) {
+        let mut inner = self.0.lock();
+        let attempt = run.status.as_ref().map_or(0, |status| status.attempt);
+        if attempt != inner.attempt {
+            let under_way = std::mem::take(&mut inner.under_way);
+            *inner = Inner { attempt, under_way, ..Inner::default() };
+        }
+        inner.errors = 0;
+        inner.newest = Some(run);
+    }
+
+    /// Forgets the object, so that the next look uses what the watch has.
+    pub fn doubt(&self) {
+        self.0.lock().newest = None;
+    }
+
+    /// Counts an error; the pause before the next try, with up to a quarter of jitter.
+    pub fn error_pause(&self) -> Duration {
+        let mut inner = self.0.lock();
+        inner.errors = inner.errors.saturating_add(1);
+        pause(inner.errors)
+    }
+
+    /// What was found out.
+    pub fn recall(&self) -> Recalled {
+        let inner = self.0.lock();
+        Recalled {
+            validation: inner.validation.clone(),
+            record: inner.record.clone().unwrap_or_default(),
+            summary: inner.summary.clone(),
+            released: inner.released.iter().cloned().collect(),
+        }
+    }
+
+    /// What was found out about an attempt of a step, and whether something is under way for it.
+    pub fn step(&self, key: &StepKey) -> (Option<StepSeen>, bool) {
+        let inner = self.0.lock();
+        let busy = inner.under_way.contains(&Task::Begin(key.clone())) || inner.under_way.contains(&Task::Confirm(key.clone()));
+        (inner.steps.get(key).cloned(), busy)
+    }
+
+    /// Forgets steps that are no longer live, objects that are no longer held.
+    pub fn keep(&self, live: &[StepKey], held: &[String]) {
+        let mut inner = self.0.lock();
+        inner.steps.retain(|key, _| live.contains(key));
+        inner.released.retain(|name| held.contains(name));
+    }
+
+    /// Takes a task on, unless it is under way or has to pause after a failure.
+    pub fn take_on(&self, task: &Task) -> bool {
+        let mut inner = self.0.lock();
+        let pausing = inner.pauses.get(task).is_some_and(|(_, until)| *until > Instant::now());
+        !pausing && inner.under_way.insert(task.clone())
+    }
+
+    /// Notes what became of a task.
+    pub fn note(&self, task: &Task, outcome: Outcome) {
+        let mut inner = self.0.lock();
+        inner.under_way.remove(task);
+        match outcome {
+            Outcome::TryAgain => {
+                let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures).saturating_add(1);
+                inner.pauses.insert(task.clone(), (failures, Instant::now() + pause(failures)));
+                return;
+            }
+            Outcome::Done => {}
+            Outcome::Told(Fact::Validation(validation)) => {
+                let again = matches!(validation, Validation::NotYet { .. });
+                inner.validation = Some(validation);
+                if again {
+                    let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures).saturating_add(1);
+                    inner.pauses.insert(task.clone(), (failures, Instant::now() + pause(failures).min(Duration::from_secs(15))));
+                    return;
+                }
+            }
+            Outcome::Told(Fact::Step(key, seen)) => {
+                inner.steps.insert(key, seen);
+            }
+            Outcome::Told(Fact::Record(pass, seen)) => inner.record = Some((pass, seen)),
+            Outcome::Told(Fact::Summary(seen)) => inner.summary = seen,
+            Outcome::Told(Fact::Released(name)) => {
+                inner.released.insert(name);
+            }
+        }
+        inner.pauses.remove(task);
+    }
+
+    /// The shortest time until a task may be tried again.
+    pub fn next_try(&self) -> Option<Duration> {
+        let inner = self.0.lock();
+        let now = Instant::now();
+        inner.pauses.values().filter(|(_, until)| *until > now).map(|(_, until)| *until - now).min()
+    }
+}
+
+/// Resource versions of one resource are numbers that grow (KEP-5504).
+fn version(run: &SoakRun) -> u64 {
+    run.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+fn pause(failures: u32) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_PAUSE);
+    pause + pause.mul_f64(fastrand::f64() / 4.0)
+}
+
+/// The memories of all runs, by uid.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<String, Arc<Memory>>>);
+
+impl Memories {
+    /// The memory of a run; a new one if there is none.
+    pub fn of(&self, uid: &str) -> Arc<Memory> {
+        let mut memories = self.0.lock();
+        if let Some(memory) = memories.get(uid) {
+            return memory.clone();
+        }
+        memories.entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a run.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(version: &str) -> Arc<SoakRun> {
+        let mut run = SoakRun::new("x", crate::api::SoakRunSpec::default());
+        run.metadata.resource_version = Some(version.into());
+        Arc::new(run)
+    }
+
+    #[test]
+    fn a_cache_that_lags_behind_a_write_is_not_believed() {
+        let memory = Memory::default();
+        memory.written(run("12"));
+        assert_eq!(version(&memory.newest(run("9"))), 12);
+        assert_eq!(version(&memory.newest(run("101"))), 101);
+    }
+
+    #[test]
+    fn a_task_runs_once_at_a_time_and_pauses_after_a_failure() {
+        let memory = Memory::default();
+        assert!(memory.take_on(&Task::Summary));
+        assert!(!memory.take_on(&Task::Summary));
+        memory.note(&Task::Summary, Outcome::TryAgain);
+        assert!(!memory.take_on(&Task::Summary), "it pauses first");
+        assert!(memory.next_try().is_some());
+        memory.note(&Task::Summary, Outcome::Done);
+        assert!(memory.take_on(&Task::Summary));
+    }
+}

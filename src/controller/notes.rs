@@ -1,0 +1,55 @@
+//! Kubernetes Events on runs: what a person would want to know, written beside the work and never in its way.
+
+use kube::{
+    Client, Resource,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::{
+    api::{SoakRun, names},
+    engine::{Note, NoteType},
+};
+
+/// Events that may wait to be written; further ones are dropped and counted in the log.
+const QUEUE: usize = 1_024;
+
+/// Where notes go.
+#[derive(Clone)]
+pub struct Notes(mpsc::Sender<(k8s_openapi::api::core::v1::ObjectReference, Note)>);
+
+impl Notes {
+    /// Starts the writer. It ends when the last clone is dropped.
+    pub fn start(client: Client, instance: String) -> Self {
+        let reporter = Reporter { controller: names::OPERATOR_FIELD_MANAGER.into(), instance: Some(instance) };
+        let recorder = Recorder::new(client, reporter);
+        let (sender, mut receiver) = mpsc::channel::<(k8s_openapi::api::core::v1::ObjectReference, Note)>(QUEUE);
+        tokio::spawn(async move {
+            while let Some((regarding, note)) = receiver.recv().await {
+                let event = Event {
+                    type_: match note.type_ {
+                        NoteType::Normal => EventType::Normal,
+                        NoteType::Warning => EventType::Warning,
+                    },
+                    action: note.reason.clone(),
+                    reason: note.reason,
+                    note: Some(note.message),
+                    secondary: None,
+                };
+                // An event is a courtesy: in a namespace that is going away it can't be written, and need not be.
+                if let Err(error) = recorder.publish(&event, &regarding).await {
+                    warn!(reason = event.reason, %error, "an event could not be written");
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Hands a note to the writer.
+    pub fn tell(&self, run: &SoakRun, note: Note) {
+        if self.0.try_send((run.object_ref(&()), note)).is_err() {
+            warn!("too many events wait to be written; one was dropped");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a stored status tells the metrics. Counted after the write, so that a rejected one counts nothing.
+
+use std::time::{Duration, SystemTime};
+
+use kube::ResourceExt;
+
+use crate::{
+    api::{
+        SoakRun,
+        status::{OutputValue, Outcome, Pass, Section, SoakRunStatus, StepState, StepStatus},
+    },
+    telemetry::Metrics,
+};
+
+/// Follows a run from one stored status to the next.
+pub fn follow(metrics: &Metrics, run: &SoakRun, before: &SoakRunStatus, after: &SoakRunStatus) {
+    let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+    let cycle = after.current.as_ref().map_or(after.cycles.completed, |pass| pass.cycle.max(after.cycles.completed));
+    metrics.set_current_cycle(&namespace, &name, cycle);
+    if after.attempt == before.attempt && after.cycles.completed > before.cycles.completed {
+        for ended in after.recent.iter().filter(|ended| ended.number > before.cycles.completed) {
+            metrics.cycle_ended(&namespace, &name, ended.outcome.as_str());
+            if ended.outcome == Outcome::Succeeded {
+                let ended_at = ended.started_at + chrono::TimeDelta::milliseconds(ended.millis);
+                metrics.cycle_succeeded_at(&namespace, &name, SystemTime::from(ended_at));
+            }
+        }
+    }
+    let (Some(now), section) = (&after.current, before.current.as_ref().map(|pass| (pass.section, pass.cycle))) else { return };
+    let earlier = before.current.as_ref().filter(|_| section == Some((now.section, now.cycle)));
+    phases(metrics, &namespace, &name, earlier, now);
+    failures(metrics, earlier, now);
+    if now.outcome.is_some() && earlier.is_some_and(|pass| pass.outcome.is_none()) && now.section == Section::Cycle {
+        let outputs: Vec<(String, f64)> = steps(now)
+            .flat_map(|step| step.outputs.iter().filter_map(move |(output, value)| Some((format!("{}.{output}", step.name), OutputValue::as_number(value)?))))
+            .collect();
+        metrics.set_outputs(&namespace, &name, outputs.iter().map(|(output, value)| (output.as_str(), *value)));
+    }
+}
+
+fn phases(metrics: &Metrics, namespace: &str, name: &str, earlier: Option<&Pass>, now: &Pass) {
+    for (index, phase) in now.phases.iter().enumerate() {
+        let was_ended = earlier.and_then(|pass| pass.phases.get(index)).is_some_and(|phase| phase.outcome.is_some());
+        if let (Some(finished), Some(Outcome::Succeeded), false) = (phase.finished_at, phase.outcome, was_ended) {
+            let took = (finished - phase.first_started_at).to_std().unwrap_or(Duration::ZERO);
+            metrics.observe_phase(namespace, name, &phase.name, took);
+        }
+    }
+}
+
+/// Counts attempts that failed since, those that were tried again included.
+fn failures(metrics: &Metrics, earlier: Option<&Pass>, now: &Pass) {
+    for step in steps(now) {
+        let old = earlier.and_then(|pass| steps(pass).find(|old| old.name == step.name));
+        let last_attempt = old.and_then(|old| old.past.last()).map_or(0, |past| past.attempt);
+        for past in step.past.iter().filter(|past| past.attempt > last_attempt) {
+            metrics.step_failed("attempt", &past.reason);
+        }
+        if step.state == StepState::Failed && old.is_none_or(|old| old.state != StepState::Failed) {
+            metrics.step_failed("step", &step.reason);
+        }
+    }
+}
+
+fn steps(pass: &Pass) -> impl Iterator<Item = &StepStatus> {
+    pass.phases.iter().flat_map(|phase| &phase.steps)
+}

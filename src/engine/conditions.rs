@@ -1,0 +1,108 @@
+//! What people and tools read: conditions, reason, message, progress, position.
+
+use crate::api::{
+    Condition, ConditionStatus, condition,
+    names::{condition_type, reason},
+    status::{Pass, RunPhase, Section, SoakRunStatus, StepState},
+};
+
+use super::{Context, Plan, text, verdict};
+
+/// Derives everything that is only told from everything that is known. It runs last in each decision.
+pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context: &Context<'_>) {
+    status.observed_generation = context.run.metadata.generation.unwrap_or(0);
+    status.progress = progress(plan, status);
+    status.position = status.current.as_ref().map(position).unwrap_or_default();
+    if let Some(plan) = plan {
+        status.success_rate = verdict::shown_rate(plan, status);
+    }
+    let (word, message) = words(status, context);
+    status.reason = word;
+    status.message = message;
+    for (type_, holds, word) in conditions(status) {
+        let message = text::cut(&status.message, 1_024);
+        condition::set(
+            &mut status.conditions,
+            Condition {
+                type_: type_.into(),
+                status: holds,
+                observed_generation: status.observed_generation,
+                last_transition_time: context.now,
+                reason: word,
+                message,
+            },
+        );
+    }
+}
+
+fn conditions(status: &SoakRunStatus) -> [(&'static str, ConditionStatus, String); 4] {
+    let truth = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
+    let ended = status.phase.is_final();
+    let good = status.phase == RunPhase::Succeeded;
+    let succeeded = if ended { truth(good) } else { ConditionStatus::Unknown };
+    let waiting_for_somebody = !ended && !status.validated && is_blocked(status);
+    let stalled = (ended && !good && status.phase != RunPhase::Aborted) || waiting_for_somebody;
+    let word = || status.reason.clone();
+    [
+        (condition_type::SUCCEEDED, succeeded, word()),
+        (condition_type::COMPLETED, truth(ended), word()),
+        (condition_type::RECONCILING, truth(!ended && status.started_at.is_none()), word()),
+        (condition_type::STALLED, truth(stalled), word()),
+    ]
+}
+
+fn is_blocked(status: &SoakRunStatus) -> bool {
+    ![reason::PENDING, reason::VALIDATING, reason::SUSPENDED].contains(&status.reason.as_str())
+}
+
+fn words(status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
+    if status.phase.is_final() {
+        return verdict::final_words(status);
+    }
+    if let Some(ending) = &status.ending {
+        return (ending.reason.clone(), format!("ending: {}", ending.message));
+    }
+    if status.suspended_at.is_some() {
+        return (reason::SUSPENDED.into(), "suspended: no further step begins until spec.suspend is unset".into());
+    }
+    match status.phase {
+        RunPhase::Pending => (reason::PENDING.into(), String::new()),
+        RunPhase::Validating => match &context.seen.validation {
+            Some(super::Validation::NotYet { reason, message }) => (text::cut(reason, text::REASON), text::cut(message, 1_024)),
+            _ => (reason::VALIDATING.into(), "the spec is tried on the server".into()),
+        },
+        _ => (reason::RUNNING.into(), activity(status)),
+    }
+}
+
+/// What a person would want to know first: what is waited for, and how it went last time.
+fn activity(status: &SoakRunStatus) -> String {
+    if let Some(pass) = &status.current {
+        if pass.outcome.is_some() {
+            return "the record is being stored".into();
+        }
+        let busy = pass.phases.last().and_then(|phase| phase.steps.iter().find(|step| !step.message.is_empty() && !step.state.is_final()));
+        if let Some(step) = busy {
+            let state = if step.state == StepState::Waiting { "is tried again" } else { "is at work" };
+            return format!("step {} {state}: {}", step.name, step.message);
+        }
+    }
+    status.recent.last().filter(|last| !last.reason.is_empty()).map_or_else(String::new, |last| format!("cycle {}: {}", last.number, last.reason))
+}
+
+fn progress(plan: Option<&Plan>, status: &SoakRunStatus) -> String {
+    match plan.and_then(|plan| plan.cycles) {
+        Some(cycles) => format!("{}/{cycles}", status.cycles.completed),
+        None => status.cycles.completed.to_string(),
+    }
+}
+
+fn position(pass: &Pass) -> String {
+    let Some(phase) = pass.phases.last() else { return String::new() };
+    let step = phase.steps.iter().rfind(|step| step.state.is_live() || (step.state == StepState::Waiting && step.attempt > 0));
+    let place = step.map_or_else(|| phase.name.clone(), |step| format!("{}/{}", phase.name, step.name));
+    match pass.section {
+        Section::Cycle => format!("{} {place}", pass.cycle),
+        Section::Setup | Section::Cleanup => place,
+    }
+}

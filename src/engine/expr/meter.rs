@@ -1,0 +1,212 @@
+//! A budget of work for one evaluation, since the interpreter has none.
+//!
+//! Parsed expressions are rewritten so that whatever can make work grow with the data goes through a function that
+//! charges for it: what a loop iterates over, what is copied into lists and maps, what is computed inside of loops.
+//! The budget is the thread's for the time of one evaluation, so the same expression on the same values always costs
+//! the same.
+
+use std::cell::Cell;
+
+use cel::{
+    ExecutionError,
+    common::{
+        ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators},
+        types::{CelBytes, CelList, CelMap, CelOptional, CelString},
+        value::{CowVal, Val},
+    },
+};
+
+use super::{MAX_COST, environment::BOUNDED, explain::is_operator};
+
+/// Charges for the size of a value, and hands it back.
+pub(super) const CHARGE: &str = "@charge";
+/// Charges for iterating over a value, and hands it back.
+pub(super) const CHARGE_LOOP: &str = "@charge_loop";
+
+/// Bytes that cost as much as one value.
+const BYTES_PER_UNIT: usize = 64;
+/// What one turn of a loop costs, beside the size of the element.
+const TURN: u64 = 10;
+/// What compiling a regular expression costs.
+pub(super) const REGEX: u64 = 2_000;
+
+thread_local! {
+    static LEFT: Cell<u64> = const { Cell::new(0) };
+    static EXHAUSTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Fills the thread's budget.
+pub(super) fn start() {
+    LEFT.set(MAX_COST);
+    EXHAUSTED.set(false);
+}
+
+/// Whether the budget has been used up since [`start`].
+pub(super) fn is_exhausted() -> bool {
+    EXHAUSTED.get()
+}
+
+pub(super) fn spend(units: u64) -> Result<(), ExecutionError> {
+    match LEFT.get().checked_sub(units) {
+        Some(left) => {
+            LEFT.set(left);
+            Ok(())
+        }
+        None => {
+            LEFT.set(0);
+            EXHAUSTED.set(true);
+            Err(ExecutionError::function_error(CHARGE, "the budget is used up"))
+        }
+    }
+}
+
+pub(super) fn spend_bytes(bytes: usize) -> Result<(), ExecutionError> {
+    spend(units(bytes / BYTES_PER_UNIT + 1))
+}
+
+fn units(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+pub(super) fn charge<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    spend_size(value.as_ref())?;
+    Ok(value)
+}
+
+pub(super) fn charge_loop<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    let elements = value.downcast_ref::<CelList>().map_or_else(|| value.downcast_ref::<CelMap>().map_or(0, |map| map.inner().len()), |list| list.inner().len());
+    spend(units(elements).saturating_mul(TURN))?;
+    spend_size(value.as_ref())?;
+    Ok(value)
+}
+
+/// Spends as it walks, so that a walk never takes longer than the budget lasts.
+fn spend_size(value: &dyn Val) -> Result<(), ExecutionError> {
+    if let Some(list) = value.downcast_ref::<CelList>() {
+        spend(1)?;
+        list.inner().iter().try_for_each(|element| spend_size(element.as_ref()))
+    } else if let Some(map) = value.downcast_ref::<CelMap>() {
+        spend(1)?;
+        map.inner().iter().try_for_each(|(key, value)| {
+            spend_size(key.inner())?;
+            spend_size(value.as_ref())
+        })
+    } else if let Some(text) = value.downcast_ref::<CelString>() {
+        spend_bytes(text.inner().len())
+    } else if let Some(bytes) = value.downcast_ref::<CelBytes>() {
+        spend_bytes(bytes.inner().len())
+    } else if let Some(inner) = value.downcast_ref::<CelOptional>().and_then(CelOptional::inner) {
+        spend_size(inner)
+    } else {
+        spend(1)
+    }
+}
+
+/// Rewrites an expression so that it pays for its work.
+pub(super) fn install(expr: &mut IdedExpr) {
+    rewrite(expr, false);
+}
+
+fn wrap(expr: &mut IdedExpr, function: &str) {
+    if matches!(expr.expr, Expr::Literal(_)) {
+        return;
+    }
+    let inner = std::mem::take(expr);
+    *expr = IdedExpr { id: inner.id, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args: vec![inner] }) };
+}
+
+/// The expression inside of what [`install`] put around it.
+pub(super) fn unwrapped(expr: &IdedExpr) -> &IdedExpr {
+    match &expr.expr {
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == CHARGE || func_name == CHARGE_LOOP => args.first().map_or(expr, unwrapped),
+        _ => expr,
+    }
+}
+
+fn rewrite(expr: &mut IdedExpr, looped: bool) {
+    match &mut expr.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
+        Expr::Select(select) => rewrite(&mut select.operand, looped),
+        Expr::List(list) => list.elements.iter_mut().for_each(|element| copied(element, looped)),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| rewrite_entry(&mut entry.expr, looped)),
+        Expr::Struct(made) => made.entries.iter_mut().for_each(|entry| rewrite_entry(&mut entry.expr, looped)),
+        Expr::Comprehension(made) => {
+            // An empty list is how macros write a variable that is bound once.
+            let is_binding = matches!(&made.iter_range.expr, Expr::List(list) if list.elements.is_empty());
+            rewrite(&mut made.iter_range, looped);
+            if !is_binding {
+                wrap(&mut made.iter_range, CHARGE_LOOP);
+            }
+            // The accumulator is written by the macros; only a binding's is the user's. Empty lists must stay as they
+            // are: by them the interpreter knows map and filter, which it then runs without copying.
+            copied_unless_empty(&mut made.accu_init, looped);
+            rewrite(&mut made.loop_cond, true);
+            rewrite_step(&mut made.loop_step, &made.accu_var);
+            rewrite(&mut made.result, looped);
+        }
+        Expr::Call(_) => rewrite_call(expr, looped),
+    }
+}
+
+fn copied(expr: &mut IdedExpr, looped: bool) {
+    rewrite(expr, looped);
+    wrap(expr, CHARGE);
+}
+
+fn copied_unless_empty(expr: &mut IdedExpr, looped: bool) {
+    if !matches!(&expr.expr, Expr::List(list) if list.elements.is_empty()) {
+        copied(expr, looped);
+    }
+}
+
+fn rewrite_entry(entry: &mut EntryExpr, looped: bool) {
+    match entry {
+        EntryExpr::StructField(field) => copied(&mut field.value, looped),
+        EntryExpr::MapEntry(entry) => {
+            copied(&mut entry.key, looped);
+            copied(&mut entry.value, looped);
+        }
+    }
+}
+
+/// The step of a loop keeps the shape by which the interpreter recognizes map and filter.
+fn rewrite_step(step: &mut IdedExpr, accumulator: &str) {
+    let is_accumulator = |expr: &IdedExpr| matches!(&expr.expr, Expr::Ident(name) if name == accumulator);
+    match &mut step.expr {
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::CONDITIONAL && args.len() == 3 => {
+            rewrite(&mut args[0], true);
+            rewrite_step(&mut args[1], accumulator);
+            rewrite_step(&mut args[2], accumulator);
+        }
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::ADD && args.first().is_some_and(is_accumulator) => {
+            args.iter_mut().skip(1).for_each(|argument| rewrite(argument, true));
+        }
+        _ => rewrite(step, true),
+    }
+}
+
+fn rewrite_call(expr: &mut IdedExpr, looped: bool) {
+    let Expr::Call(call) = &mut expr.expr else { return };
+    if let Some(target) = &mut call.target {
+        rewrite(target, looped);
+    }
+    call.args.iter_mut().for_each(|argument| rewrite(argument, looped));
+    if let Some((_, bounded)) = BOUNDED.iter().find(|(name, _)| *name == call.func_name) {
+        (*bounded).clone_into(&mut call.func_name);
+    }
+    if !looped {
+        return;
+    }
+    let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN].contains(&call.func_name.as_str());
+    if compares && let [left, right] = call.args.as_mut_slice() {
+        // Comparing takes as long as the smaller side; searching as long as the right one.
+        let is_simple = matches!(left.expr, Expr::Literal(_)) && call.func_name != operators::IN;
+        if !is_simple {
+            wrap(right, CHARGE);
+        }
+    } else if call.func_name == operators::ADD || !is_operator(&call.func_name) {
+        wrap(expr, CHARGE);
+    }
+}

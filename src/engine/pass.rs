@@ -1,0 +1,152 @@
+//! One pass: the setup, a cycle or the cleanup, from its first phase to its stored record.
+
+use crate::api::{
+    names::reason,
+    status::{Failure, Outcome, Pass, Section, SoakRunStatus},
+    step::DeleteAfter,
+};
+
+use super::{
+    Context, Effect, NoteType, Plan, RecordSeen, StepKey, backoff, count,
+    expr::Scope,
+    phase::{self, Surroundings},
+    run, scope, step,
+};
+
+/// Begins a pass. It becomes the run's current one.
+pub(super) fn begin(plan: &Plan, section: Section, cycle: u32, status: &mut SoakRunStatus, context: &Context<'_>) {
+    status.current = Some(Pass {
+        section,
+        cycle,
+        started_at: context.now,
+        deadline: context.now + plan.section_timeout(section).as_chrono(),
+        phases: Vec::new(),
+        outcome: None,
+        failure: None,
+        finished_at: None,
+    });
+}
+
+/// Moves the current pass as far as it goes. Does nothing if there is none.
+pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let Some(mut pass) = status.current.take() else { return };
+    if pass.outcome.is_none() {
+        let scope = scope::in_pass(plan, context.run, status, &pass);
+        run_phases(plan, &mut pass, &scope, status, context);
+    }
+    if pass.outcome.is_some() && record(&pass, status, context) {
+        count::count(plan, pass, status, context);
+        return;
+    }
+    status.current = Some(pass);
+}
+
+fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let plans = plan.section(pass.section);
+    let halt = halt(pass, status, context);
+    let suspended = status.suspended_at.is_some();
+    if pass.phases.is_empty() {
+        if halt.is_some() {
+            return end(pass, halt, context);
+        }
+        let Some(first) = plans.first() else { return end(pass, None, context) };
+        pass.phases.push(phase::new(first, context.now));
+    }
+    let index = pass.phases.len() - 1;
+    let (Some(phase_plan), Some(current)) = (plans.get(index), pass.phases.last_mut()) else {
+        return end(pass, None, context);
+    };
+    let key = StepKey {
+        run_attempt: status.attempt,
+        section: pass.section,
+        cycle: pass.cycle,
+        phase: String::new(),
+        step: String::new(),
+        attempt: 0,
+    };
+    if current.outcome.is_none() {
+        let around = Surroundings { key, scope, halt: halt.as_ref(), suspended };
+        phase::advance(phase_plan, current, &mut status.held, &around, context);
+    }
+    let Some(outcome) = current.outcome else { return };
+    // What was made for the phase goes with it, whatever came of it.
+    if !run::release(&[DeleteAfter::Phase], status, context) {
+        return;
+    }
+    if outcome == Outcome::Succeeded {
+        match plans.get(index + 1) {
+            None => return end(pass, None, context),
+            Some(_) if halt.is_some() => return end(pass, halt, context),
+            Some(next) => pass.phases.push(phase::new(next, context.now)),
+        }
+        return;
+    }
+    let failure = current.failure.clone().unwrap_or_default();
+    let again = phase_plan.retry.as_ref().filter(|retry| {
+        halt.is_none() && current.attempt <= retry.limit && step::holds(retry.when.as_ref(), &failure, scope)
+    });
+    if let Some(retry) = again {
+        let at = context.now + backoff(retry.backoff.as_chrono(), current.attempt);
+        phase::again(phase_plan, current, at);
+        let _ = context.reached(at);
+        return;
+    }
+    let failure = Failure { message: format!("{}: {}", current.name, failure.message), ..failure };
+    end(pass, Some(failure), context);
+}
+
+/// Why the pass must stop now, if it must.
+fn halt(pass: &Pass, status: &SoakRunStatus, context: &mut Context<'_>) -> Option<Failure> {
+    if pass.section != Section::Cleanup
+        && let Some(ending) = status.ending.as_ref()
+    {
+        return Some(Failure { reason: ending.reason.clone(), message: ending.message.clone(), ..Failure::default() });
+    }
+    context.reached(pass.deadline).then(|| {
+        let what = match pass.section {
+            Section::Setup => "the setup",
+            Section::Cycle => "the cycle",
+            Section::Cleanup => "the cleanup",
+        };
+        let busy = pass.phases.last().map(phase::at_work).unwrap_or_default();
+        let limit = crate::api::Duration::from_millis(u64::try_from((pass.deadline - pass.started_at).num_milliseconds()).unwrap_or(0));
+        Failure { reason: reason::TIMEOUT.into(), message: format!("{what} did not end within {limit}{busy}"), ..Failure::default() }
+    })
+}
+
+fn end(pass: &mut Pass, failure: Option<Failure>, context: &mut Context<'_>) {
+    pass.finished_at = Some(context.now);
+    pass.outcome = Some(match &failure {
+        None => Outcome::Succeeded,
+        failure if phase::is_inconclusive(failure.as_ref()) => Outcome::Inconclusive,
+        Some(_) => Outcome::Failed,
+    });
+    if let Some(failure) = &failure {
+        let what = match pass.section {
+            Section::Setup => "Setup".to_owned(),
+            Section::Cycle => format!("Cycle {}", pass.cycle),
+            Section::Cleanup => "Cleanup".to_owned(),
+        };
+        context.note(NoteType::Warning, "PassFailed", format!("{what} did not pass: {}: {}", failure.reason, failure.message));
+    }
+    pass.failure = failure;
+}
+
+/// Whether the record of the ended pass is stored; asks for that if it is not. Objects that were made for the cycle go first.
+fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let scopes: &[DeleteAfter] = match pass.section {
+        Section::Cycle => &[DeleteAfter::Phase, DeleteAfter::Cycle],
+        _ => &[DeleteAfter::Phase],
+    };
+    if !run::release(scopes, status, context) {
+        return false;
+    }
+    let about_this = context.seen.record_of == (pass.section, pass.cycle);
+    match &context.seen.record {
+        RecordSeen::Stored { .. } if about_this => true,
+        _ => {
+            context.ask(Effect::StoreRecord);
+            false
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A spec that was parsed: what is left to decide at run time can no longer be malformed.
+
+mod leaf;
+mod references;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::api::{
+    Duration, Phase, SoakRunSpec, Step,
+    phase::Retry,
+    soakrun::{FailurePolicy, Retention},
+    status::{MAX_STEPS, Section},
+};
+
+use super::expr::{Condition, ExprError, Roots};
+
+pub use leaf::{Action, Leaf};
+
+/// Name of the only phase of the setup.
+pub const SETUP: &str = "setup";
+/// Name of the only phase of the cleanup.
+pub const CLEANUP: &str = "cleanup";
+
+const DEFAULT_CYCLE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+const DEFAULT_SETUP_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_CLEANUP_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_BACKOFF: Duration = Duration::from_secs(1);
+
+/// The field that is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct PlanError {
+    /// Such as `spec.phases[2].steps[0].wait.until`.
+    pub path: String,
+    /// What was expected and what to do.
+    pub problem: String,
+}
+
+impl PlanError {
+    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+
+    pub(super) fn expression(path: impl Into<String>, error: &ExprError) -> Self {
+        Self::new(path, error.to_string())
+    }
+}
+
+/// A retry rule that was parsed.
+#[derive(Clone, Debug)]
+pub struct RetryPlan {
+    /// Retries after the first attempt.
+    pub limit: u32,
+    /// Pause before the first of them.
+    pub backoff: Duration,
+    /// Retried only while this holds.
+    pub when: Option<Condition>,
+}
+
+/// Steps that are begun together: one step, or the members of a group.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Indices into [`PhasePlan::leaves`].
+    pub leaves: std::ops::Range<usize>,
+    /// Whether what follows begins as soon as this runs.
+    pub background: bool,
+}
+
+/// A phase that was parsed.
+#[derive(Clone, Debug)]
+pub struct PhasePlan {
+    /// Its name.
+    pub name: String,
+    /// Longest time of an attempt, if it has a limit of its own.
+    pub timeout: Option<Duration>,
+    /// Whether it is tried again.
+    pub retry: Option<RetryPlan>,
+    /// Everything it runs, groups flattened.
+    pub leaves: Vec<Leaf>,
+    /// The order in which that is begun.
+    pub stages: Vec<Stage>,
+    /// A failed step does not keep the next from running (the cleanup).
+    pub keep_going: bool,
+}
+
+/// What the run must show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CriteriaPlan {
+    /// Smallest share of passed cycles; none: all.
+    pub min_success_rate: Option<f64>,
+    /// Confidence of the interval; none: the rate is compared as it is.
+    pub confidence: Option<f64>,
+}
+
+/// A whole spec that was parsed. It depends on nothing but the spec, so one plan serves all runs of equal spec.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Digest of everything that must not change during an attempt.
+    pub digest: String,
+    /// So many cycles.
+    pub cycles: Option<u32>,
+    /// No cycle begins later.
+    pub duration: Option<Duration>,
+    /// Pause between cycles.
+    pub cooldown: Duration,
+    /// The failure policy.
+    pub failure_policy: FailurePolicy,
+    /// Which records are kept.
+    pub retention: Retention,
+    /// What the run must show.
+    pub criteria: CriteriaPlan,
+    /// Parameters with their references resolved.
+    pub parameters: BTreeMap<String, String>,
+    /// The setup, if there is one.
+    pub setup: Option<PhasePlan>,
+    /// The phases of a cycle.
+    pub phases: Vec<PhasePlan>,
+    /// The cleanup, if there is one.
+    pub cleanup: Option<PhasePlan>,
+    cycle_timeout: Duration,
+    setup_timeout: Duration,
+    cleanup_timeout: Duration,
+}
+
+impl Plan {
+    /// Parses a spec.
+    ///
+    /// Errors: the first field that is wrong, by path. What only the server can tell (kinds, rights, images) is
+    /// not looked at here.
+    pub fn parse(spec: &SoakRunSpec) -> Result<Self, PlanError> {
+        // Destructured in full: a new field of the spec does not compile until it is handled here.
+        let SoakRunSpec {
+            service_account_name: _,
+            cycles,
+            duration,
+            cooldown,
+            cycle_timeout,
+            setup_timeout,
+            cleanup_timeout,
+            failure_policy,
+            parameters,
+            setup,
+            phases,
+            cleanup,
+            criteria,
+            results,
+            suspend: _,
+            suspended_time: _,
+            abort: _,
+            dry_run: _,
+            rerun: _,
+            ttl_after_finished: _,
+        } = spec;
+        let count = setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
+        if count > MAX_STEPS {
+            return Err(PlanError::new("spec.phases", format!("{count} steps in all, members of groups included; at most {MAX_STEPS} fit into the status: split the run")));
+        }
+        let parameters = references::resolve_parameters(parameters)?;
+        let mut names = references::Names::new(&parameters);
+        let setup = section(SETUP, setup, "spec.setup", false, &mut names)?;
+        let phases = phases
+            .iter()
+            .enumerate()
+            .map(|(index, phase)| {
+                let path = format!("spec.phases[{index}]");
+                if [SETUP, CLEANUP].contains(&phase.name.as_str()) {
+                    return Err(PlanError::new(format!("{path}.name"), "setup and cleanup are taken by spec.setup and spec.cleanup: choose another name"));
+                }
+                phase_plan(phase, &path, &mut names)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        references::unique("spec.phases", phases.iter().map(|phase| phase.name.as_str()))?;
+        let cleanup = section(CLEANUP, cleanup, "spec.cleanup", true, &mut names)?;
+        Ok(Self {
+            digest: digest(spec),
+            cycles: *cycles,
+            duration: *duration,
+            cooldown: cooldown.unwrap_or(Duration::ZERO),
+            failure_policy: failure_policy.clone(),
+            retention: results.retention.clone(),
+            criteria: CriteriaPlan {
+                min_success_rate: decimal(criteria.min_success_rate.as_deref(), "spec.criteria.minSuccessRate")?,
+                confidence: decimal(criteria.confidence.as_deref(), "spec.criteria.confidence")?,
+            },
+            parameters,
+            setup,
+            phases,
+            cleanup,
+            cycle_timeout: cycle_timeout.unwrap_or(DEFAULT_CYCLE_TIMEOUT),
+            setup_timeout: setup_timeout.unwrap_or(DEFAULT_SETUP_TIMEOUT),
+            cleanup_timeout: cleanup_timeout.unwrap_or(DEFAULT_CLEANUP_TIMEOUT),
+        })
+    }
+
+    /// The phases of a section, in order.
+    pub fn section(&self, section: Section) -> &[PhasePlan] {
+        match section {
+            Section::Setup => self.setup.as_slice(),
+            Section::Cycle => &self.phases,
+            Section::Cleanup => self.cleanup.as_slice(),
+        }
+    }
+
+    /// Longest time of a pass through a section.
+    pub const fn section_timeout(&self, section: Section) -> Duration {
+        match section {
+            Section::Setup => self.setup_timeout,
+            Section::Cycle => self.cycle_timeout,
+            Section::Cleanup => self.cleanup_timeout,
+        }
+    }
+
+    /// Finds a step by the coordinates that its pod carries.
+    pub fn leaf(&self, section: Section, phase: &str, step: &str) -> Option<&Leaf> {
+        self.section(section).iter().find(|plan| plan.name == phase)?.leaves.iter().find(|leaf| leaf.path == step)
+    }
+}
+
+/// Digest of the parts of a spec that an attempt of the run is bound to.
+pub fn digest(spec: &SoakRunSpec) -> String {
+    let bound = SoakRunSpec { suspend: false, abort: false, rerun: None, ttl_after_finished: None, ..spec.clone() };
+    let text = serde_json::to_vec(&bound).unwrap_or_default();
+    let hash = Sha256::digest(&text);
+    let mut digest = String::from("sha256:");
+    for byte in &hash[..16] {
+        use std::fmt::Write;
+        let _ = write!(digest, "{byte:02x}");
+    }
+    digest
+}
+
+fn width(step: &Step) -> usize {
+    step.parallel.len().max(1)
+}
+
+fn section(name: &str, steps: &[Step], path: &str, keep_going: bool, names: &mut references::Names) -> Result<Option<PhasePlan>, PlanError> {
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    let (leaves, stages) = leaf::flatten(steps, path, name, names)?;
+    Ok(Some(PhasePlan { name: name.into(), timeout: None, retry: None, leaves, stages, keep_going }))
+}
+
+fn phase_plan(phase: &Phase, path: &str, names: &mut references::Names) -> Result<PhasePlan, PlanError> {
+    let Phase { name, timeout, retry, steps } = phase;
+    let (leaves, stages) = leaf::flatten(steps, &format!("{path}.steps"), name, names)?;
+    names.end_phase(name);
+    Ok(PhasePlan {
+        name: name.clone(),
+        timeout: *timeout,
+        retry: retry.as_deref().map(|retry| retry_plan(retry, &format!("{path}.retry"), names)).transpose()?,
+        leaves,
+        stages,
+        keep_going: false,
+    })
+}
+
+fn retry_plan(retry: &Retry, path: &str, names: &references::Names) -> Result<RetryPlan, PlanError> {
+    let Retry { limit, backoff, when } = retry;
+    let when = when
+        .as_deref()
+        .map(|source| names.condition(source, &names.roots(&["failure"]), &format!("{path}.when")))
+        .transpose()?;
+    Ok(RetryPlan { limit: *limit, backoff: backoff.unwrap_or(DEFAULT_BACKOFF), when })
+}
+
+fn decimal(text: Option<&str>, path: &str) -> Result<Option<f64>, PlanError> {
+    text.map(|text| {
+        text.parse::<f64>()
+            .ok()
+            .filter(|value| (0.0..=1.0).contains(value))
+            .ok_or_else(|| PlanError::new(path, format!("`{text}` is not a decimal from 0 to 1, such as \"0.95\"")))
+    })
+    .transpose()
+}
+
+/// The variables that every expression of a run can use.
+pub(super) fn base_roots() -> Roots {
+    Roots::new(["run", "cycle", "params", "steps", "phases"])
+}

@@ -1,0 +1,418 @@
+//! The run: from its first visit over setup, cycles and cleanup to its verdict.
+//!
+//! Edges of `status.phase` (S2), beside those that stay:
+//!
+//! | from | to |
+//! | --- | --- |
+//! | Pending | Validating, Aborted |
+//! | Validating | SettingUp, Running, Succeeded (dry run), Failed, Aborted |
+//! | SettingUp | Running, CleaningUp and what ends a run |
+//! | Running | CoolingDown, Running, CleaningUp and what ends a run |
+//! | CoolingDown | Running, CleaningUp and what ends a run |
+//! | CleaningUp | Succeeded, Failed, Inconclusive, Aborted |
+//! | any end | Pending, by a changed `spec.rerun` only |
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use crate::api::{
+    SoakRun,
+    names::{self, reason},
+    soakrun::SuspendedTime,
+    status::{Ending, HeldObject, RunPhase, Section, SoakRunStatus},
+    step::DeleteAfter,
+};
+
+use super::{
+    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions,
+    expr::{Scope, render_json},
+    names::attempt_name,
+    pass,
+    plan::{Action, Leaf},
+    text, verdict,
+};
+
+/// How long a run waits for rights, accounts and kinds that it needs before it gives up.
+const VALIDATION_PATIENCE: TimeDelta = TimeDelta::minutes(5);
+/// How long the deletion of a held object is tried.
+const RELEASE_LIMIT: TimeDelta = TimeDelta::minutes(2);
+/// How often passes may follow each other in one decision. It bounds a decision of cycles that take no time.
+const MAX_ROUNDS: usize = 64;
+
+/// Moves the run as far as it goes without anything from outside.
+pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if !accept(&plan.digest, status, context) {
+        return;
+    }
+    for round in 0..=MAX_ROUNDS {
+        let before = status.clone();
+        turn(plan, status, context);
+        if *status == before {
+            break;
+        }
+        if round == MAX_ROUNDS {
+            context.wake(context.now);
+        }
+    }
+    retire_pods(status, context);
+    keep_live_effects(status, context);
+    conditions::describe(Some(plan), status, context);
+}
+
+/// Ends a run whose spec can't be parsed. One that has begun with another spec is cleaned up by nobody: its plan is gone.
+pub(super) fn refuse(error: &PlanError, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if !accept("", status, context) {
+        return;
+    }
+    if status.ending.is_none() {
+        end_run(status, reason::INVALID_SPEC, &error.to_string(), context);
+    }
+    finish(RunPhase::Failed, status, context);
+    retire_pods(status, context);
+    conditions::describe(None, status, context);
+}
+
+/// The first visit of an attempt, and what is left to do for an ended one. False when nothing more is to be decided.
+fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let spec = &context.run.spec;
+    let has_finalizer = context.run.metadata.finalizers.iter().flatten().any(|it| it == names::FINALIZER);
+    if status.phase.is_final() {
+        if status.rerun == spec.rerun || context.deleting() {
+            after_the_end(status, has_finalizer, context);
+            return false;
+        }
+        let attempt = status.attempt;
+        *status = SoakRunStatus { attempt, conditions: std::mem::take(&mut status.conditions), ..SoakRunStatus::default() };
+    }
+    if context.deleting() && (!has_finalizer || status.started_at.is_none()) {
+        // Nothing was done for it that would have to be undone.
+        if has_finalizer {
+            context.ask(Effect::RemoveFinalizer);
+        }
+        return false;
+    }
+    if !has_finalizer {
+        context.ask(Effect::AddFinalizer);
+        return false;
+    }
+    if status.accepted_at.is_none() {
+        status.attempt += 1;
+        status.rerun.clone_from(&spec.rerun);
+        digest.clone_into(&mut status.spec_digest);
+        status.accepted_at = Some(context.now);
+    }
+    true
+}
+
+/// An ended run costs nothing but its pods' deletion, its finalizer's and, at its time, its own.
+fn after_the_end(status: &SoakRunStatus, has_finalizer: bool, context: &mut Context<'_>) {
+    retire_pods(status, context);
+    if has_finalizer {
+        context.ask(Effect::RemoveFinalizer);
+    }
+    if let (Some(ttl), Some(finished)) = (context.run.spec.ttl_after_finished, status.finished_at)
+        && !context.deleting()
+        && context.reached(finished + ttl.as_chrono())
+    {
+        context.ask(Effect::DeleteRun);
+    }
+}
+
+/// One move.
+fn turn(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    suspend(status, context);
+    if status.ending.is_none() {
+        interrupt(plan, status, context);
+    }
+    if !status.validated && status.ending.is_none() {
+        return validate(status, context);
+    }
+    if status.current.is_some() {
+        return pass::advance(plan, status, context);
+    }
+    if status.started_at.is_none() {
+        if status.ending.is_some() {
+            return finish_by_ending(plan, status, context);
+        }
+        if status.suspended_at.is_some() {
+            return;
+        }
+        status.started_at = Some(context.now);
+        context.note(NoteType::Normal, "Started", "All that the run needs was accepted by the server; it begins");
+    }
+    if status.ending.is_none() && !status.set_up {
+        if plan.setup.is_some() {
+            status.phase = RunPhase::SettingUp;
+            return pass::begin(plan, Section::Setup, 0, status, context);
+        }
+        status.set_up = true;
+    }
+    if status.ending.is_none() {
+        conclude(plan, status, context);
+    }
+    if status.ending.is_none() {
+        return next_cycle(plan, status, context);
+    }
+    if !status.cleaned_up {
+        status.phase = RunPhase::CleaningUp;
+        status.next_cycle_at = None;
+        if plan.cleanup.is_some() && !cannot_clean_up(context.run) {
+            return pass::begin(plan, Section::Cleanup, 0, status, context);
+        }
+        status.cleaned_up = true;
+    }
+    if !release(&[DeleteAfter::Phase, DeleteAfter::Cycle, DeleteAfter::Run], status, context) {
+        return;
+    }
+    finish_by_ending(plan, status, context);
+}
+
+/// A foreground deletion takes the run's children at once, so cleanup pods would be collected as they come.
+fn cannot_clean_up(run: &SoakRun) -> bool {
+    run.metadata.finalizers.iter().flatten().any(|it| it == "foregroundDeletion")
+}
+
+/// Follows `spec.suspend`, and moves the deadlines of what stood still.
+fn suspend(status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let wanted = context.run.spec.suspend && status.ending.is_none();
+    match status.suspended_at {
+        None if wanted => {
+            status.suspended_at = Some(context.now);
+            context.note(NoteType::Normal, reason::SUSPENDED, "No further step begins until spec.suspend is unset");
+        }
+        Some(since) if !wanted => {
+            let pause = (context.now - since).max(TimeDelta::zero());
+            status.suspended_at = None;
+            status.suspended_millis += pause.num_milliseconds();
+            if let Some(pass) = &mut status.current {
+                pass.deadline += pause;
+                if let Some(deadline) = pass.phases.last_mut().and_then(|phase| phase.deadline.as_mut()) {
+                    *deadline += pause;
+                }
+            }
+            context.note(NoteType::Normal, "Resumed", "Steps begin again");
+        }
+        _ => {}
+    }
+}
+
+/// Ends the run for what somebody did to it.
+fn interrupt(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if context.deleting() {
+        end_run(status, reason::DELETED, "the run was deleted while it ran", context);
+    } else if context.run.spec.abort {
+        end_run(status, reason::ABORTED, "spec.abort was set", context);
+    } else if status.spec_digest != plan.digest {
+        end_run(status, reason::SPEC_CHANGED, "the spec was changed while the run ran: change rerun as well, to begin a new attempt with it", context);
+    }
+}
+
+fn validate(status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    status.phase = RunPhase::Validating;
+    match context.seen.validation.clone() {
+        None => context.ask(Effect::Validate),
+        Some(Validation::Accepted) => {
+            status.validated = true;
+            if context.run.spec.dry_run {
+                end_run(status, reason::DRY_RUN_PASSED, "the server would accept everything; nothing was performed", context);
+                finish(RunPhase::Succeeded, status, context);
+            }
+        }
+        Some(Validation::Invalid { reason, message }) => {
+            end_run(status, &reason, &message, context);
+            finish(RunPhase::Failed, status, context);
+        }
+        Some(Validation::NotYet { reason, message }) => {
+            let since = status.accepted_at.unwrap_or(context.now);
+            if context.reached(since + VALIDATION_PATIENCE) {
+                end_run(status, &reason, &message, context);
+                finish(RunPhase::Failed, status, context);
+            } else {
+                status.reason = text::cut(&reason, text::REASON);
+                status.message = text::cut(&message, 1_024);
+                context.ask(Effect::Validate);
+            }
+        }
+    }
+}
+
+/// Ends the run when its cycles, its time or its failures are used up.
+fn conclude(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let counts = &status.cycles;
+    let policy = &plan.failure_policy;
+    if (policy.stop_on_failure && counts.failed > 0) || policy.max_failures.is_some_and(|max| counts.failed > max) {
+        let message = format!("{} of {} cycles failed, more than the failure policy accepts", counts.failed, counts.completed);
+        return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
+    }
+    if policy.max_consecutive_failures.is_some_and(|max| counts.consecutive_failures > max) {
+        let message = format!("{} cycles in a row failed, more than the failure policy accepts", counts.consecutive_failures);
+        return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
+    }
+    let all = plan.cycles.is_some_and(|cycles| counts.completed >= cycles);
+    let late = !all && plan.duration.is_some_and(|duration| {
+        let started = status.started_at.unwrap_or(context.now);
+        let excluded = match context.run.spec.suspended_time {
+            SuspendedTime::Counted => TimeDelta::zero(),
+            SuspendedTime::Excluded => {
+                let now = status.suspended_at.map_or(TimeDelta::zero(), |since| context.now - since);
+                TimeDelta::milliseconds(status.suspended_millis) + now
+            }
+        };
+        context.reached(started + duration.as_chrono() + excluded)
+    });
+    if all || late {
+        let (reason, message) = verdict::judge(plan, status);
+        end_run(status, reason, &message, context);
+    }
+}
+
+fn next_cycle(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if let Some(at) = status.next_cycle_at
+        && !context.reached(at)
+    {
+        status.phase = RunPhase::CoolingDown;
+        return;
+    }
+    if status.suspended_at.is_some() {
+        return;
+    }
+    status.phase = RunPhase::Running;
+    status.next_cycle_at = None;
+    pass::begin(plan, Section::Cycle, status.cycles.completed + 1, status, context);
+}
+
+/// Notes why the run ends. The first reason stays.
+pub(super) fn end_run(status: &mut SoakRunStatus, reason: &str, message: &str, context: &Context<'_>) {
+    if status.ending.is_none() {
+        status.ending = Some(Ending { reason: text::cut(reason, text::REASON), message: text::cut(message, 1_024), at: context.now });
+    }
+}
+
+/// Stores the summary, then gives the verdict.
+fn finish_by_ending(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if status.started_at.is_some() && !context.deleting() {
+        let RecordSeen::Stored { digest } = &context.seen.summary else {
+            return context.ask(Effect::StoreSummary);
+        };
+        status.records.summary = Some(digest.clone());
+    }
+    finish(verdict::final_phase(plan, status), status, context);
+}
+
+fn finish(phase: RunPhase, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if status.phase.is_final() {
+        return;
+    }
+    status.phase = phase;
+    status.finished_at = Some(context.now);
+    status.current = None;
+    status.suspended_at = None;
+    let (reason, message) = verdict::final_words(status);
+    let type_ = if phase == RunPhase::Succeeded { NoteType::Normal } else { NoteType::Warning };
+    context.note(type_, &reason, message);
+}
+
+/// Asks for the deletion of held objects whose scope has ended; true when none is left.
+pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let mut abandoned = Vec::new();
+    status.held.retain_mut(|object| {
+        if !scopes.contains(&object.until) {
+            return true;
+        }
+        let name = held_name(object);
+        if context.seen.released.contains(&name) {
+            return false;
+        }
+        let since = *object.releasing_at.get_or_insert(context.now);
+        if context.reached(since + RELEASE_LIMIT) {
+            abandoned.push(name);
+            return false;
+        }
+        context.ask(Effect::Release(object.clone()));
+        true
+    });
+    for name in abandoned {
+        context.note(NoteType::Warning, "ReleaseFailed", format!("{name} could not be deleted within two minutes and is left behind"));
+    }
+    !status.held.iter().any(|object| scopes.contains(&object.until))
+}
+
+/// How a held object is named in observations and messages.
+pub fn held_name(object: &HeldObject) -> String {
+    format!("{} {} {}/{}", object.api_version, object.kind, object.namespace, object.name)
+}
+
+/// The object that a step will make and that has to go when its scope ends.
+pub(super) fn held_object(leaf: &Leaf, key: &StepKey, scope: &Scope, run: &SoakRun) -> Result<Option<HeldObject>, String> {
+    let namespace = run.metadata.namespace.clone().unwrap_or_default();
+    let derived = || attempt_name(run.metadata.name.as_deref().unwrap_or_default(), run.metadata.uid.as_deref().unwrap_or_default(), key);
+    let (manifest, until, generated) = match &leaf.action {
+        Action::Apply(apply) => (&apply.manifest, apply.delete_after, false),
+        Action::Resource(resource) => (&resource.manifest, resource.delete_after, true),
+        Action::Job(_) => {
+            return Ok(Some(HeldObject { api_version: "batch/v1".into(), kind: "Job".into(), namespace, name: derived(), until: DeleteAfter::Cycle, releasing_at: None }));
+        }
+        _ => return Ok(None),
+    };
+    if until == DeleteAfter::Never {
+        return Ok(None);
+    }
+    let head = serde_json::json!({
+        "apiVersion": manifest.get("apiVersion"),
+        "kind": manifest.get("kind"),
+        "name": manifest.pointer("/metadata/name"),
+        "namespace": manifest.pointer("/metadata/namespace"),
+    });
+    let head = render_json(&head, scope).map_err(|error| format!("{}: {error}", leaf.field))?;
+    let text = |field: &str| head.get(field).and_then(Value::as_str).map(str::to_owned);
+    let name = text("name").or_else(|| generated.then(derived)).ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
+    Ok(Some(HeldObject {
+        api_version: text("apiVersion").ok_or_else(|| format!("{}: the manifest has no apiVersion", leaf.field))?,
+        kind: text("kind").ok_or_else(|| format!("{}: the manifest has no kind", leaf.field))?,
+        namespace: text("namespace").unwrap_or(namespace),
+        name,
+        until,
+        releasing_at: None,
+    }))
+}
+
+/// Asks for the deletion of pods that no longer belong to the pass at work, or whose attempt was superseded.
+fn retire_pods(status: &SoakRunStatus, context: &mut Context<'_>) {
+    let pods = &context.seen.pods;
+    let retired: Vec<Effect> = pods
+        .iter()
+        .filter(|pod| !pod.deleting && !is_needed(status, pod.key.as_ref(), pod.ended))
+        .map(|pod| Effect::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() })
+        .collect();
+    for effect in retired {
+        context.ask(effect);
+    }
+}
+
+fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool {
+    // A pod without coordinates is not the run's to delete.
+    let Some(key) = key else { return true };
+    let Some(pass) = &status.current else { return false };
+    if (key.run_attempt, key.section, key.cycle) != (status.attempt, pass.section, pass.cycle) {
+        return false;
+    }
+    // An ended pod stays until the record has its log.
+    let step = pass.phases.iter().filter(|phase| phase.name == key.phase).flat_map(|phase| &phase.steps).find(|step| step.name == key.step);
+    ended || step.is_some_and(|step| step.attempt == key.attempt)
+}
+
+/// Drops what was asked for a step that has ended since, in the same decision.
+fn keep_live_effects(status: &SoakRunStatus, context: &mut Context<'_>) {
+    let live = |key: &StepKey| {
+        status.current.as_ref().is_some_and(|pass| {
+            (pass.section, pass.cycle) == (key.section, key.cycle)
+                && pass.phases.iter().filter(|phase| phase.name == key.phase).flat_map(|phase| &phase.steps).any(|step| {
+                    step.name == key.step && step.attempt == key.attempt && step.state.is_live()
+                })
+        })
+    };
+    context.effects.retain(|effect| match effect {
+        Effect::Begin(key) | Effect::Observe(key) | Effect::Stop(key) => live(key),
+        _ => true,
+    });
+}

@@ -1,0 +1,117 @@
+//! The verdict over all cycles, and the figures that back it.
+
+use crate::{
+    analysis::{self, Sketch, Verdict},
+    api::{
+        names::reason,
+        status::{RunPhase, SoakRunStatus},
+    },
+};
+
+use super::Plan;
+
+/// Confidence of the interval that is shown when the spec asks for none.
+const SHOWN_CONFIDENCE: f64 = 0.95;
+
+/// The figures of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Share of ended cycles that passed; none before the first.
+    pub success_rate: Option<f64>,
+    /// Its Wilson score interval, low and high.
+    pub interval: Option<(f64, f64)>,
+    /// The interval's confidence.
+    pub confidence: f64,
+    /// The distribution of each duration (in seconds) and numeric output.
+    pub metrics: Vec<(String, Sketch)>,
+}
+
+/// Gathers the figures from a status.
+pub fn summarize(plan: &Plan, status: &SoakRunStatus) -> Summary {
+    let confidence = plan.criteria.confidence.unwrap_or(SHOWN_CONFIDENCE);
+    let (passed, trials) = (u64::from(status.cycles.passed), trials(status));
+    Summary {
+        success_rate: rate(passed, trials),
+        interval: analysis::wilson_interval(passed, trials, confidence).map(|interval| (interval.low, interval.high)),
+        confidence,
+        metrics: status.metrics.iter().filter_map(|metric| Some((metric.name.clone(), metric.sketch.parse().ok()?))).collect(),
+    }
+}
+
+/// The success rate as the status shows it.
+pub(super) fn shown_rate(plan: &Plan, status: &SoakRunStatus) -> String {
+    let summary = summarize(plan, status);
+    match (summary.success_rate, summary.interval) {
+        (Some(rate), Some((low, high))) => format!("{rate:.3} ({low:.3}-{high:.3})"),
+        _ => String::new(),
+    }
+}
+
+/// Judges a run whose cycles or time are used up: a reason and a sentence.
+pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, String) {
+    let counts = &status.cycles;
+    let (passed, trials) = (u64::from(counts.passed), trials(status));
+    let told = format!("{} of {} cycles passed", counts.passed, counts.completed);
+    if counts.passed == 0 && counts.failed == 0 {
+        return (reason::INCONCLUSIVE, "no cycle ended with a result, so nothing was shown".into());
+    }
+    let Some(wanted) = plan.criteria.min_success_rate else {
+        return if counts.failed > 0 {
+            (reason::THRESHOLD_FAILED, format!("{told}; all had to"))
+        } else if counts.inconclusive > 0 {
+            (reason::INCONCLUSIVE, format!("{told}, {} could not tell; all had to pass", counts.inconclusive))
+        } else {
+            (reason::PASSED, told)
+        };
+    };
+    let Some(confidence) = plan.criteria.confidence else {
+        return if rate(passed, trials).is_some_and(|rate| rate >= wanted) {
+            (reason::PASSED, format!("{told}; {wanted} was wanted"))
+        } else {
+            (reason::THRESHOLD_FAILED, format!("{told}; {wanted} was wanted"))
+        };
+    };
+    let interval = shown_rate(plan, status);
+    match analysis::success_verdict(passed, trials, wanted, confidence) {
+        Verdict::Passed => (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted")),
+        Verdict::Failed => (reason::THRESHOLD_FAILED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted")),
+        Verdict::Inconclusive => (reason::INCONCLUSIVE, format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell")),
+    }
+}
+
+/// The phase that a run ends in.
+pub(super) fn final_phase(plan: &Plan, status: &SoakRunStatus) -> RunPhase {
+    let _ = plan;
+    let ending = status.ending.as_ref().map_or("", |ending| ending.reason.as_str());
+    match ending {
+        reason::ABORTED | reason::DELETED => RunPhase::Aborted,
+        reason::PASSED | reason::DRY_RUN_PASSED if status.cleanup_failure.is_none() => RunPhase::Succeeded,
+        reason::INCONCLUSIVE if status.cleanup_failure.is_none() => RunPhase::Inconclusive,
+        _ => RunPhase::Failed,
+    }
+}
+
+/// The reason and the sentence that an ended run shows.
+pub(super) fn final_words(status: &SoakRunStatus) -> (String, String) {
+    let (mut reason_word, mut message) = status
+        .ending
+        .as_ref()
+        .map_or_else(|| (reason::INFRA_ERROR.to_owned(), String::new()), |ending| (ending.reason.clone(), ending.message.clone()));
+    if let Some(failure) = &status.cleanup_failure {
+        if [reason::PASSED, reason::INCONCLUSIVE].contains(&reason_word.as_str()) {
+            reason::CLEANUP_FAILED.clone_into(&mut reason_word);
+        }
+        message = format!("{message}; the cleanup failed: {}: {}", failure.reason, failure.message);
+    }
+    (reason_word, super::text::cut(&message, 1_024))
+}
+
+/// Cycles that told something. Those that were stopped count neither way.
+fn trials(status: &SoakRunStatus) -> u64 {
+    u64::from(status.cycles.passed) + u64::from(status.cycles.failed)
+}
+
+fn rate(passed: u64, trials: u64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "cycles number at most a million")]
+    (trials > 0).then(|| passed as f64 / trials as f64)
+}
