@@ -2,4 +2,12 @@
 //!
 //! The modules depend downward only; `docs/architecture.md` has the table and `tests/architecture.rs` checks it.
 
+pub mod analysis;
 pub mod api;
+pub mod cluster;
+pub mod controller;
+pub mod engine;
+pub mod operator;
+pub mod results;
+pub mod steps;
+pub mod telemetry;

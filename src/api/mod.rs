@@ -16,3 +16,32 @@ pub use duration::Duration;
 pub use phase::{ParallelStep, Phase, Retry, Step, StepBody};
 pub use soakrun::{SoakRun, SoakRunSpec};
 pub use status::SoakRunStatus;
+
+/// The custom resource definitions as JSON documents, ready to be applied.
+///
+/// Formats such as `uint32` are Rust's, not Kubernetes'; the server warns about them, so they are left out.
+pub fn crds() -> Vec<serde_json::Value> {
+    use kube::CustomResourceExt;
+    [SoakRun::crd()]
+        .into_iter()
+        .filter_map(|crd| serde_json::to_value(crd).ok())
+        .map(|mut crd| {
+            drop_foreign_formats(&mut crd);
+            crd
+        })
+        .collect()
+}
+
+fn drop_foreign_formats(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(drop_foreign_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_foreign_formats),
+        _ => {}
+    }
+}

@@ -281,5 +281,5 @@ fn objects(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn int_or_string(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 1024})
+    json_schema!({"x-kubernetes-int-or-string": true, "minimum": 0, "maxLength": 1024})
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
 
@@ -31,7 +31,13 @@ pub struct Right {
 impl Right {
     /// A right on any object of a resource in a namespace.
     pub fn new(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
-        Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: namespace.map(Into::into), ..Self::default() }
+        Self {
+            verb: verb.into(),
+            group: group.into(),
+            resource: resource.into(),
+            namespace: namespace.map(Into::into),
+            ..Self::default()
+        }
     }
 
     /// The same right on a subresource.
@@ -73,15 +79,11 @@ impl fmt::Display for Right {
 /// Every authenticated account may ask this about itself (`system:basic-user`), impersonated ones too.
 pub async fn missing_rights(client: &Client, rights: &[Right]) -> Result<Vec<Right>, ApiFailure> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    stream::iter(rights)
-        .map(|right| {
-            let reviews = reviews.clone();
-            async move { Ok((!allowed(&reviews, right).await?).then(|| right.clone())) }
-        })
-        .buffered(CONCURRENCY)
-        .try_filter_map(|missing| async move { Ok(missing) })
-        .try_collect()
-        .await
+    // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
+    let answers: Vec<BoxFuture<'_, Result<bool, ApiFailure>>> =
+        rights.iter().map(|right| allowed(&reviews, right).boxed()).collect();
+    let allowed: Vec<bool> = stream::iter(answers).buffered(CONCURRENCY).try_collect().await?;
+    Ok(rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(right, _)| right.clone()).collect())
 }
 
 async fn allowed(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<bool, ApiFailure> {
@@ -114,7 +116,10 @@ mod tests {
     fn a_right_reads_like_a_sentence() {
         assert_eq!(Right::new("create", "", "pods", Some("x")).to_string(), "create pods in namespace x");
         assert_eq!(Right::new("get", "", "pods", Some("x")).on("log").to_string(), "get pods/log in namespace x");
-        assert_eq!(Right::new("patch", "apps", "deployments", Some("x")).on("scale").named("web").to_string(), "patch deployments/scale.apps named web in namespace x");
+        assert_eq!(
+            Right::new("patch", "apps", "deployments", Some("x")).on("scale").named("web").to_string(),
+            "patch deployments/scale.apps named web in namespace x"
+        );
         assert_eq!(Right::new("get", "", "nodes", None).to_string(), "get nodes in the whole cluster");
     }
 }

@@ -156,7 +156,9 @@ impl Service<Request<Body>> for Bounded {
                 let bytes = body.collect().await.map_err(BoxError::from)?.to_bytes();
                 Ok(Response::from_parts(parts, Body::from(bytes)))
             };
-            tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(DeadlineExceeded(deadline.as_secs()).into()))
+            tokio::time::timeout(deadline, answer)
+                .await
+                .unwrap_or_else(|_| Err(DeadlineExceeded(deadline.as_secs()).into()))
         })
     }
 }
@@ -182,35 +184,80 @@ mod tests {
         }
     }
 
+    /// A client whose requests are answered by `answer`.
+    fn client<F>(answer: impl Fn(Request<Body>) -> F + Send + 'static) -> Client
+    where
+        F: Future<Output = Result<Response<Body>, BoxError>> + Send + 'static,
+    {
+        Client::new(tower::service_fn(answer), "default")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_ends_at_its_deadline_and_a_watch_does_not() {
-        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let client = Client::new(Bounded { inner: Client::new(service, "default"), deadline: CALL_DEADLINE }, "default");
-        let server = tokio::spawn(async move {
-            let mut held = Vec::new();
-            while let Some((request, respond)) = handle.next_request().await {
-                held.push((request, respond));
-            }
-        });
+        let hanging = Bounded { inner: client(|_| std::future::pending()), deadline: CALL_DEADLINE };
         let request = Request::get("/api/v1/pods").body(Body::empty()).unwrap();
-        let error = client.send(request).await.unwrap_err();
+        let error = Client::new(hanging, "default").send(request).await.unwrap_err();
         assert!(error.to_string().contains("did not answer within 30 s"), "{error}");
-        server.abort();
-        assert!(streams(&Request::get("/api/v1/pods?watch=true&timeoutSeconds=9").body(Body::empty()).unwrap()));
+        assert!(super::super::error::classify(&error).ambiguous, "what was asked may have been done");
+        for path in ["/api/v1/pods?watch=true&timeoutSeconds=9", "/api/v1/namespaces/n/pods/p/log?tailLines=5"] {
+            assert!(streams(&Request::get(path).body(Body::empty()).unwrap()), "{path}");
+        }
     }
 
     #[tokio::test]
     async fn each_request_of_a_tenant_names_it() {
-        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let tenants = Tenants::new(Client::new(service, "default"));
-        let client = tenants.client(&Account { namespace: "team".into(), name: "soak".into() }).unwrap();
-        let server = tokio::spawn(async move {
-            let (request, respond) = handle.next_request().await.unwrap();
-            respond.send_response(Response::new(Body::empty()));
-            request.headers()["impersonate-user"].to_str().unwrap().to_owned()
+        let base = client(|request| async move {
+            let user = request.headers()["impersonate-user"].to_str().unwrap().to_owned();
+            Ok(Response::builder().header("was", user).body(Body::empty()).unwrap())
         });
-        client.send(Request::get("/").header("Impersonate-User", "admin").body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(server.await.unwrap(), "system:serviceaccount:team:soak");
+        let tenants = Tenants::new(base);
+        let client = tenants.client(&Account { namespace: "team".into(), name: "soak".into() }).unwrap();
+        let request = Request::get("/").header("Impersonate-User", "admin").body(Body::empty()).unwrap();
+        assert_eq!(client.send(request).await.unwrap().headers()["was"], "system:serviceaccount:team:soak");
         assert!(tenants.client(&Account { namespace: "team".into(), name: "a:b".into() }).is_err());
+    }
+
+    /// Kube's client would repeat a POST after these answers (kube 2082).
+    #[tokio::test]
+    async fn a_post_is_made_once_whatever_the_answer() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: http::Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let answers = ["429 Too Many Requests", "503 Service Unavailable", "504 Gateway Timeout", ""];
+        let server = tokio::spawn(async move {
+            let mut posts = 0;
+            while let Ok(Ok((mut connection, _))) =
+                tokio::time::timeout(Duration::from_secs(2), listener.accept()).await
+            {
+                let mut request = vec![0; 4_096];
+                let _ = connection.read(&mut request).await;
+                let answer = answers.get(posts).copied().unwrap_or_default();
+                posts += 1;
+                if !answer.is_empty() {
+                    let _ = connection
+                        .write_all(
+                            format!(
+                                "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n"
+                            )
+                            .as_bytes(),
+                        )
+                        .await;
+                }
+            }
+            posts
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tenants = Tenants::new(connect(Config::new(url)).unwrap());
+        let client = tenants.client(&Account { namespace: "team".into(), name: "soak".into() }).unwrap();
+        for answer in answers {
+            let error = client
+                .request_text(Request::post("/api/v1/namespaces/team/pods").body(b"{}".to_vec()).unwrap())
+                .await
+                .unwrap_err();
+            let failure = super::super::error::classify(&error);
+            assert_eq!(failure.class, super::super::error::Class::Transient, "{answer}: {error}");
+            assert_eq!(failure.ambiguous, !answer.starts_with("429"), "{answer}: {error}");
+        }
+        assert_eq!(server.await.unwrap(), answers.len());
     }
 }

@@ -102,10 +102,12 @@ pub fn classify(error: &kube::Error) -> ApiFailure {
     use kube::error::DiscoveryError;
     match error {
         kube::Error::Api(status) => classify_status(status),
-        kube::Error::Discovery(DiscoveryError::MissingKind(_) | DiscoveryError::MissingApiGroup(_) | DiscoveryError::EmptyApiGroup(_)) => {
-            ApiFailure::definite(Class::NotFound, error.to_string())
+        kube::Error::Discovery(
+            DiscoveryError::MissingKind(_) | DiscoveryError::MissingApiGroup(_) | DiscoveryError::EmptyApiGroup(_),
+        ) => ApiFailure::definite(Class::NotFound, error.to_string()),
+        kube::Error::Discovery(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
+            ApiFailure::definite(Class::Invalid, error.to_string())
         }
-        kube::Error::Discovery(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => ApiFailure::definite(Class::Invalid, error.to_string()),
         // Without a connection nothing was asked; all else may have reached the server.
         _ => ApiFailure { class: Class::Transient, message: chain(error), ambiguous: !is_connect(error) },
     }
@@ -119,7 +121,9 @@ pub fn classify_status(status: &Status) -> ApiFailure {
     if text.contains("failed calling webhook") || text.contains("failed to call webhook") {
         return definite(Class::WebhookUnavailable);
     }
-    if text.contains("admission webhook") && text.contains("denied the request") || text.contains("ValidatingAdmissionPolicy") {
+    if text.contains("admission webhook") && text.contains("denied the request")
+        || text.contains("ValidatingAdmissionPolicy")
+    {
         return definite(Class::AdmissionDenied);
     }
     if status.is_already_exists() {
@@ -136,6 +140,9 @@ pub fn classify_status(status: &Status) -> ApiFailure {
     }
     match status.code {
         400 | 405 | 413 | 415 | 422 => definite(Class::Invalid),
+        // A group that is not served is answered without a status object.
+        404 => definite(Class::NotFound),
+        409 => definite(Class::Conflict),
         // Refused by flow control before it was looked at.
         429 => definite(Class::Transient),
         // The operator's own credentials are refused: they are rotated, or the server starts.
@@ -148,7 +155,9 @@ pub fn classify_status(status: &Status) -> ApiFailure {
 
 fn forbidden(status: &Status) -> ApiFailure {
     let text = &status.message;
-    let cause = |word: &str| status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == word));
+    let cause = |word: &str| {
+        status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == word))
+    };
     let class = if cause("NamespaceTerminating") || text.contains("because it is being terminated") {
         Class::NamespaceTerminating
     } else if text.contains("exceeded quota") {
@@ -161,7 +170,11 @@ fn forbidden(status: &Status) -> ApiFailure {
         Class::ImpersonationDenied
     } else if text.contains("\" cannot ") || text.contains("attempting to grant") || text.contains("cannot set ") {
         Class::Forbidden
-    } else if text.contains("failed quota") || text.contains("is forbidden: [") || text.contains("minimum ") || text.contains("maximum ") {
+    } else if text.contains("failed quota")
+        || text.contains("is forbidden: [")
+        || text.contains("minimum ")
+        || text.contains("maximum ")
+    {
         // A LimitRange, or a quota that wants limits to be written down.
         Class::Invalid
     } else {
@@ -180,8 +193,11 @@ fn denied(text: &str) -> Option<String> {
     let verb = between(text, " cannot ", " ")?;
     let resource = between(text, "resource \"", "\"")?;
     let group = between(text, "API group \"", "\"").unwrap_or_default();
-    let place = between(text, "in the namespace \"", "\"").map_or_else(|| "in the whole cluster".to_owned(), |namespace| format!("in namespace {namespace}"));
-    let account = user.strip_prefix("system:serviceaccount:").map_or_else(|| format!("user {user}"), |rest| format!("service account {}", rest.replacen(':', "/", 1)));
+    let place = between(text, "in the namespace \"", "\"")
+        .map_or_else(|| "in the whole cluster".to_owned(), |namespace| format!("in namespace {namespace}"));
+    let account = user
+        .strip_prefix("system:serviceaccount:")
+        .map_or_else(|| format!("user {user}"), |rest| format!("service account {}", rest.replacen(':', "/", 1)));
     let resource = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
     Some(format!("{account} may not {verb} {resource} {place}: grant it by a Role"))
 }
@@ -224,12 +240,27 @@ mod tests {
     #[test]
     fn refusals_of_one_code_are_told_apart() {
         for (message, class) in [
-            (r#"pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"#, Class::QuotaExceeded),
-            (r#"pods "x" is forbidden: unable to create new content in namespace n because it is being terminated"#, Class::NamespaceTerminating),
-            (r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true"#, Class::PodSecurity),
-            (r#"pods "x" is forbidden: error looking up service account n/sa: serviceaccount "sa" not found"#, Class::AccountMissing),
+            (
+                r#"pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"#,
+                Class::QuotaExceeded,
+            ),
+            (
+                r#"pods "x" is forbidden: unable to create new content in namespace n because it is being terminated"#,
+                Class::NamespaceTerminating,
+            ),
+            (
+                r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true"#,
+                Class::PodSecurity,
+            ),
+            (
+                r#"pods "x" is forbidden: error looking up service account n/sa: serviceaccount "sa" not found"#,
+                Class::AccountMissing,
+            ),
             (r#"pods "x" is forbidden: failed quota: q: must specify limits.cpu"#, Class::Invalid),
-            (r#"serviceaccounts "sa" is forbidden: User "op" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "n""#, Class::ImpersonationDenied),
+            (
+                r#"serviceaccounts "sa" is forbidden: User "op" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "n""#,
+                Class::ImpersonationDenied,
+            ),
             (r#"admission webhook "w" denied the request: no"#, Class::AdmissionDenied),
         ] {
             let failure = status(403, "Forbidden", message);
@@ -242,7 +273,10 @@ mod tests {
         let text = r#"pods is forbidden: User "system:serviceaccount:team:soak" cannot create resource "deployments" in API group "apps" in the namespace "other""#;
         let failure = status(403, "Forbidden", text);
         assert_eq!(failure.class, Class::Forbidden);
-        assert_eq!(failure.message, "service account team/soak may not create deployments.apps in namespace other: grant it by a Role");
+        assert_eq!(
+            failure.message,
+            "service account team/soak may not create deployments.apps in namespace other: grant it by a Role"
+        );
     }
 
     #[test]
@@ -250,7 +284,11 @@ mod tests {
         assert!(status(500, "InternalError", "etcdserver: request timed out").ambiguous);
         assert!(status(504, "Timeout", "request did not complete within requested timeout").ambiguous);
         assert!(!status(429, "TooManyRequests", "slow down").ambiguous);
-        let webhook = status(500, "InternalError", r#"Internal error occurred: failed calling webhook "w": context deadline exceeded"#);
+        let webhook = status(
+            500,
+            "InternalError",
+            r#"Internal error occurred: failed calling webhook "w": context deadline exceeded"#,
+        );
         assert_eq!((webhook.class, webhook.ambiguous), (Class::WebhookUnavailable, false));
     }
 }

@@ -8,10 +8,7 @@ use std::{
 use futures::StreamExt;
 use kube::{
     Api, Resource,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
 
@@ -22,22 +19,40 @@ const WATCH_SECONDS: u32 = 120;
 /// Everything is listed again after so long, in case that an event was lost.
 const RELIST: Duration = Duration::from_mins(10);
 
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Feeds `sink` with everything that happens to the objects of `api`; it never ends by itself.
 ///
-/// After an error the watch goes on after a pause that grows to 30 s.
+/// After an error the watch goes on after a pause that grows to 30 s. The pause is kept here: the runtime's own begins
+/// anew with each try to list, so that a watch that is forbidden would ask every second for ever.
 pub(super) async fn follow<K>(api: Api<K>, labels: Option<&str>, mut sink: impl FnMut(Result<Event<K>, ApiFailure>))
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config { label_selector: labels.map(Into::into), ..watcher::Config::default() }.timeout(WATCH_SECONDS);
+    let config =
+        watcher::Config { label_selector: labels.map(Into::into), ..watcher::Config::default() }.timeout(WATCH_SECONDS);
+    let mut failures = 0;
     loop {
         let until = tokio::time::sleep(RELIST + jitter());
-        let stream = watcher(api.clone(), config.clone()).default_backoff().take_until(until);
-        let mut stream = std::pin::pin!(stream);
+        let mut stream = std::pin::pin!(watcher(api.clone(), config.clone()).take_until(until));
         while let Some(event) = stream.next().await {
+            let failed = event.is_err();
+            // The beginning of a list is no success yet.
+            if event.as_ref().is_ok_and(|event| !matches!(event, Event::Init)) {
+                failures = 0;
+            }
             sink(event.map_err(|error| read(&error)));
+            if failed {
+                tokio::time::sleep(pause(failures)).await;
+                failures = failures.saturating_add(1);
+            }
         }
     }
+}
+
+fn pause(failures: u32) -> Duration {
+    LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(failures.min(6))) + jitter() / 60
 }
 
 fn read(error: &watcher::Error) -> ApiFailure {
@@ -53,4 +68,16 @@ fn read(error: &watcher::Error) -> ApiFailure {
 fn jitter() -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     Duration::from_millis(u64::from(nanos) % 60_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_half_a_minute() {
+        assert!(pause(0) >= FIRST_PAUSE && pause(0) <= FIRST_PAUSE + Duration::from_secs(1));
+        assert!(pause(3) >= FIRST_PAUSE * 8);
+        assert!(pause(1_000) <= LONGEST_PAUSE + Duration::from_secs(1));
+    }
 }

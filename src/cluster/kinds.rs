@@ -38,7 +38,11 @@ pub struct Kind {
 impl Kind {
     /// The API of the kind's objects in `namespace`, which is ignored for cluster-scoped kinds.
     pub fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
-        if self.namespaced { Api::namespaced_with(client, namespace, &self.resource) } else { Api::all_with(client, &self.resource) }
+        if self.namespaced {
+            Api::namespaced_with(client, namespace, &self.resource)
+        } else {
+            Api::all_with(client, &self.resource)
+        }
     }
 
     /// The namespace that an object of this kind is in: none for cluster-scoped kinds.
@@ -114,7 +118,10 @@ impl Kinds {
 
     async fn ask(&self, gvk: &GroupVersionKind) -> Result<Kind, ApiFailure> {
         if gvk.version.is_empty() || gvk.kind.is_empty() || gvk.version.contains('/') {
-            return Err(ApiFailure::definite(Class::Invalid, format!("apiVersion `{}` with kind `{}` names no kind", gvk.api_version(), gvk.kind)));
+            return Err(ApiFailure::definite(
+                Class::Invalid,
+                format!("apiVersion `{}` with kind `{}` names no kind", gvk.api_version(), gvk.kind),
+            ));
         }
         match pinned_kind(&self.client, gvk).await {
             Ok((resource, capabilities)) => Ok(Kind {
@@ -126,7 +133,14 @@ impl Kinds {
             Err(error) => {
                 let failure = ApiFailure::from(error);
                 Err(if failure.is_not_found() {
-                    ApiFailure::definite(Class::NotFound, format!("the server has no kind {} in {}: install its CRD, or mind the spelling", gvk.kind, gvk.api_version()))
+                    ApiFailure::definite(
+                        Class::NotFound,
+                        format!(
+                            "the server has no kind {} in {}: install its CRD, or mind the spelling",
+                            gvk.kind,
+                            gvk.api_version()
+                        ),
+                    )
                 } else {
                     failure
                 })

@@ -1,6 +1,6 @@
 //! What is kept of a pod: enough to judge a step by it, and no more.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::{
     api::core::v1::{ContainerState as FullState, ContainerStatus, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -112,8 +112,14 @@ pub struct PodSummary {
     pub message: String,
     /// When it was created.
     pub created_at: Option<DateTime<Utc>>,
+    /// When the kubelet took it.
+    pub started_at: Option<DateTime<Utc>>,
     /// When it is to be gone, once it is being deleted.
     pub deleting_at: Option<DateTime<Utc>>,
+    /// How long it was given to end, once it is being deleted.
+    pub deletion_grace_seconds: Option<i64>,
+    /// How long its containers are given to end.
+    pub grace_seconds: i64,
     /// The deadline in its spec.
     pub deadline_seconds: Option<i64>,
     /// Conditions that tell something about a step.
@@ -132,11 +138,9 @@ impl PodSummary {
         let Pod { metadata, spec, status } = pod;
         let labels = metadata.labels.unwrap_or_default();
         let group = format!("{GROUP}/");
-        let owner = metadata
-            .owner_references
-            .unwrap_or_default()
-            .into_iter()
-            .find(|owner| owner.controller == Some(true) && owner.kind == "SoakRun" && owner.api_version.starts_with(&group))?;
+        let owner = metadata.owner_references.unwrap_or_default().into_iter().find(|owner| {
+            owner.controller == Some(true) && owner.kind == "SoakRun" && owner.api_version.starts_with(&group)
+        })?;
         if labels.get(label::RUN_UID) != Some(&owner.uid) {
             return None;
         }
@@ -169,7 +173,10 @@ impl PodSummary {
             reason: status.reason.unwrap_or_default(),
             message: bounded(status.message, MAX_TEXT),
             created_at: metadata.creation_timestamp.as_ref().and_then(time),
+            started_at: status.start_time.as_ref().and_then(time),
+            deletion_grace_seconds: metadata.deletion_grace_period_seconds,
             deleting_at: metadata.deletion_timestamp.as_ref().and_then(time),
+            grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30),
             deadline_seconds: spec.active_deadline_seconds,
             conditions,
             main: main.map(container),
@@ -181,6 +188,11 @@ impl PodSummary {
     /// The condition of that type, if it holds.
     pub fn condition(&self, type_: &str) -> Option<&PodCondition> {
         self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// When its deletion was asked for.
+    pub fn deletion_requested_at(&self) -> Option<DateTime<Utc>> {
+        Some(self.deleting_at? - TimeDelta::seconds(self.deletion_grace_seconds.unwrap_or(0)))
     }
 
     /// Whether its first container, or the whole pod, has ended.
@@ -228,14 +240,18 @@ fn container(status: ContainerStatus) -> ContainerSummary {
         ContainerState::Running { since: running.started_at.as_ref().and_then(time) }
     } else {
         let waiting = waiting.unwrap_or_default();
-        ContainerState::Waiting { reason: waiting.reason.unwrap_or_default(), message: bounded(waiting.message, MAX_TEXT) }
+        ContainerState::Waiting {
+            reason: waiting.reason.unwrap_or_default(),
+            message: bounded(waiting.message, MAX_TEXT),
+        }
     };
     ContainerSummary { name: status.name, state, restarts: status.restart_count }
 }
 
 /// The kubelet writes times to the second; one from before 1970 means that it does not know.
 pub fn time(time: &Time) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(time.0.as_second(), time.0.subsec_nanosecond().try_into().unwrap_or(0)).filter(|time| time.timestamp() > 0)
+    DateTime::from_timestamp(time.0.as_second(), time.0.subsec_nanosecond().try_into().unwrap_or(0))
+        .filter(|time| time.timestamp() > 0)
 }
 
 fn bounded(text: Option<String>, limit: usize) -> String {

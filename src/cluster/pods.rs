@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::{OnWatchFailure, RunRef, Wake, error::ApiFailure, follow::follow};
 use crate::api::names::label;
 
-pub use super::pod_summary::{ContainerSummary, ContainerState, Coordinates, PodCondition, PodSummary};
+pub use super::pod_summary::{ContainerState, ContainerSummary, Coordinates, PodCondition, PodSummary};
 
 /// A pod that has gone is remembered for so long, so that its end can still be judged.
 const REMEMBERED: Duration = Duration::from_mins(10);

@@ -107,12 +107,27 @@ impl Watches {
     /// in the same namespace as the same account.
     ///
     /// Errors: the account's name is none, the kind can't be watched, or there are too many watches.
-    pub fn lease(&self, account: &Account, kind: &Kind, namespace: &str, name: &str, run: RunRef) -> Result<Lease, ApiFailure> {
+    pub fn lease(
+        &self,
+        account: &Account,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        run: RunRef,
+    ) -> Result<Lease, ApiFailure> {
         if !kind.watchable {
             return Err(ApiFailure::definite(Class::Invalid, format!("{} can't be watched", kind.plural_and_group())));
         }
-        let client = self.inner.tenants.client(account).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-        let key = Key { account: account.clone(), resource: kind.resource.clone(), namespace: kind.place(namespace).map(Into::into) };
+        let client = self
+            .inner
+            .tenants
+            .client(account)
+            .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
+        let key = Key {
+            account: account.clone(),
+            resource: kind.resource.clone(),
+            namespace: kind.place(namespace).map(Into::into),
+        };
         let mut shared = lock(&self.inner.shared);
         if !shared.contains_key(&key) && shared.len() >= MAX_WATCHES {
             return Err(ApiFailure::definite(Class::Transient, format!("{MAX_WATCHES} watches are open already")));
@@ -169,15 +184,30 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let now_idle = lock(&self.state).dismiss(self.number, Instant::now());
-        let Some(inner) = self.watches.upgrade().filter(|_| now_idle) else { return };
+        let Some(inner) = self.watches.upgrade() else { return };
+        let mut shared = lock(&inner.shared);
+        let mut state = lock(&self.state);
+        if !state.dismiss(self.number, Instant::now()) {
+            return;
+        }
+        if state.failure.is_some() && !state.synced {
+            // It has never told anything, and would go on asking in vain.
+            drop(state);
+            shared.remove(&self.key);
+            return;
+        }
+        drop(state);
+        drop(shared);
         let (watches, key) = (self.watches.clone(), self.key.clone());
         inner.runtime.spawn(async move {
             tokio::time::sleep(LINGER).await;
             let Some(inner) = watches.upgrade() else { return };
             let mut shared = lock(&inner.shared);
             // Whoever took a lease in between has cleared the mark, and whoever let it go again waits a full time.
-            if shared.get(&key).is_some_and(|watch| lock(&watch.state).idle_since.is_some_and(|since| since.elapsed() >= LINGER)) {
+            if shared
+                .get(&key)
+                .is_some_and(|watch| lock(&watch.state).idle_since.is_some_and(|since| since.elapsed() >= LINGER))
+            {
                 shared.remove(&key);
             }
         });
@@ -203,11 +233,13 @@ impl State {
     fn lookup(&self, name: &str) -> Lookup {
         match &self.failure {
             // What was known stays good enough while the server stumbles; a right that was taken away does not.
-            Some(failure) if !self.synced || failure.class != Class::Transient && failure.class != Class::Conflict => Lookup::Failed {
-                reason: failure.class.reason().into(),
-                message: failure.message.clone(),
-                transient: failure.class.is_transient(),
-            },
+            Some(failure) if !self.synced || failure.class != Class::Transient && failure.class != Class::Conflict => {
+                Lookup::Failed {
+                    reason: failure.class.reason().into(),
+                    message: failure.message.clone(),
+                    transient: failure.class.is_transient(),
+                }
+            }
             _ if !self.synced => Lookup::Syncing,
             _ => self.objects.get(name).map_or(Lookup::Absent, |object| Lookup::Present(object.clone())),
         }
@@ -237,7 +269,9 @@ impl State {
                 let first = !std::mem::replace(&mut self.synced, true) || self.failure.take().is_some();
                 let new = self.listing.take().unwrap_or_default();
                 let old = std::mem::replace(&mut self.objects, new);
-                let version = |object: Option<&Arc<DynamicObject>>| object.and_then(|object| object.metadata.resource_version.clone());
+                let version = |object: Option<&Arc<DynamicObject>>| {
+                    object.and_then(|object| object.metadata.resource_version.clone())
+                };
                 self.interested(|name| first || version(old.get(name)) != version(self.objects.get(name)))
             }
             Event::Apply(object) => {
@@ -256,7 +290,8 @@ impl State {
     }
 
     fn interested(&self, concerns: impl Fn(&str) -> bool) -> Vec<RunRef> {
-        let mut runs: Vec<RunRef> = self.interests.values().filter(|(_, name)| concerns(name)).map(|(run, _)| run.clone()).collect();
+        let mut runs: Vec<RunRef> =
+            self.interests.values().filter(|(_, name)| concerns(name)).map(|(run, _)| run.clone()).collect();
         runs.sort();
         runs.dedup();
         runs

@@ -11,10 +11,16 @@ use parking_lot::Mutex;
 use crate::{
     api::{SoakRun, status::Section},
     engine::{RecordSeen, StepKey, StepSeen, Validation},
+    steps::Follow,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// After so long without another failure a task's pauses begin small again.
+const FORGIVEN: Duration = Duration::from_secs(120);
+/// After so long without a sign of an attempt the server is asked.
+pub const DOUBT: Duration = Duration::from_secs(5);
 
 /// Something that is done for a run outside of its reconcile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +29,8 @@ pub enum Task {
     Validate,
     /// Beginning a step.
     Begin(StepKey),
+    /// Taking up a step that an earlier process began.
+    Resume(StepKey),
     /// Making sure that nothing is there of a step.
     Confirm(StepKey),
     /// Ending a step.
@@ -49,14 +57,16 @@ pub enum Outcome {
     Done,
     /// It failed and is worth another try, after a pause that doubles.
     TryAgain,
+    /// It failed like that, and has told why.
+    Failed(Fact),
 }
 
 /// Something that a task found out.
 pub enum Fact {
     /// About the spec.
     Validation(Validation),
-    /// About a step.
-    Step(StepKey, StepSeen),
+    /// About a step, with what is to be kept while it is live.
+    Step(StepKey, StepSeen, Option<Follow>),
     /// About the record of a pass.
     Record((Section, u32), RecordSeen),
     /// About the summary.
@@ -65,12 +75,23 @@ pub enum Fact {
     Released(String),
 }
 
+/// What is known of one attempt of a step.
+#[derive(Clone, Default)]
+pub struct StepMemory {
+    /// Something certain: an end, or its absence.
+    pub certain: Option<StepSeen>,
+    /// What is kept while it is live.
+    pub follow: Option<Arc<Follow>>,
+    /// Since when nothing is known of it.
+    pub unknown_since: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Inner {
     newest: Option<Arc<SoakRun>>,
     attempt: u32,
     validation: Option<Validation>,
-    steps: BTreeMap<StepKey, StepSeen>,
+    steps: BTreeMap<StepKey, StepMemory>,
     record: Option<((Section, u32), RecordSeen)>,
     summary: RecordSeen,
     released: HashSet<String>,
@@ -142,11 +163,22 @@ impl Memory {
         }
     }
 
-    /// What was found out about an attempt of a step, and whether something is under way for it.
-    pub fn step(&self, key: &StepKey) -> (Option<StepSeen>, bool) {
+    /// What is known of an attempt of a step.
+    pub fn step(&self, key: &StepKey) -> StepMemory {
+        self.0.lock().steps.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether something is under way for an attempt whose result will tell about it.
+    pub fn is_busy(&self, key: &StepKey) -> bool {
         let inner = self.0.lock();
-        let busy = inner.under_way.contains(&Task::Begin(key.clone())) || inner.under_way.contains(&Task::Confirm(key.clone()));
-        (inner.steps.get(key).cloned(), busy)
+        [Task::Begin(key.clone()), Task::Resume(key.clone()), Task::Confirm(key.clone())].iter().any(|task| inner.under_way.contains(task))
+    }
+
+    /// Notes whether nothing is known of an attempt at present.
+    pub fn note_silence(&self, key: &StepKey, silent: bool) {
+        let mut inner = self.0.lock();
+        let step = inner.steps.entry(key.clone()).or_default();
+        step.unknown_since = if silent { step.unknown_since.or_else(|| Some(Instant::now())) } else { None };
     }
 
     /// Forgets steps that are no longer live, objects that are no longer held.
@@ -154,52 +186,69 @@ impl Memory {
         let mut inner = self.0.lock();
         inner.steps.retain(|key, _| live.contains(key));
         inner.released.retain(|name| held.contains(name));
+        let now = Instant::now();
+        inner.pauses.retain(|_, (_, until)| *until + FORGIVEN > now);
     }
 
     /// Takes a task on, unless it is under way or has to pause after a failure.
     pub fn take_on(&self, task: &Task) -> bool {
         let mut inner = self.0.lock();
         let pausing = inner.pauses.get(task).is_some_and(|(_, until)| *until > Instant::now());
-        !pausing && inner.under_way.insert(task.clone())
+        if pausing || !inner.under_way.insert(task.clone()) {
+            return false;
+        }
+        if let Task::Begin(key) = task {
+            // What was known is about an earlier try of the same attempt.
+            inner.steps.remove(key);
+        }
+        true
     }
 
     /// Notes what became of a task.
     pub fn note(&self, task: &Task, outcome: Outcome) {
         let mut inner = self.0.lock();
         inner.under_way.remove(task);
-        match outcome {
-            Outcome::TryAgain => {
-                let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures).saturating_add(1);
-                inner.pauses.insert(task.clone(), (failures, Instant::now() + pause(failures)));
-                return;
+        let (fact, again) = match outcome {
+            Outcome::Done => (None, false),
+            Outcome::TryAgain => (None, true),
+            Outcome::Told(fact) => {
+                let again = matches!(fact, Fact::Validation(Validation::NotYet { .. }));
+                (Some(fact), again)
             }
-            Outcome::Done => {}
-            Outcome::Told(Fact::Validation(validation)) => {
-                let again = matches!(validation, Validation::NotYet { .. });
-                inner.validation = Some(validation);
-                if again {
-                    let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures).saturating_add(1);
-                    inner.pauses.insert(task.clone(), (failures, Instant::now() + pause(failures).min(Duration::from_secs(15))));
-                    return;
+            Outcome::Failed(fact) => (Some(fact), true),
+        };
+        match fact {
+            None => {}
+            Some(Fact::Validation(validation)) => inner.validation = Some(validation),
+            Some(Fact::Step(key, seen, follow)) => {
+                let step = inner.steps.entry(key).or_default();
+                step.unknown_since = None;
+                step.follow = follow.map(Arc::new).or(step.follow.take());
+                if matches!(seen, StepSeen::Ended(_) | StepSeen::Absent) {
+                    step.certain = Some(seen);
                 }
             }
-            Outcome::Told(Fact::Step(key, seen)) => {
-                inner.steps.insert(key, seen);
-            }
-            Outcome::Told(Fact::Record(pass, seen)) => inner.record = Some((pass, seen)),
-            Outcome::Told(Fact::Summary(seen)) => inner.summary = seen,
-            Outcome::Told(Fact::Released(name)) => {
+            Some(Fact::Record(pass, seen)) => inner.record = Some((pass, seen)),
+            Some(Fact::Summary(seen)) => inner.summary = seen,
+            Some(Fact::Released(name)) => {
                 inner.released.insert(name);
             }
         }
-        inner.pauses.remove(task);
+        if again {
+            let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures).saturating_add(1);
+            inner.pauses.insert(task.clone(), (failures, Instant::now() + pause(failures)));
+        } else {
+            inner.pauses.remove(task);
+        }
     }
 
-    /// The shortest time until a task may be tried again.
+    /// The shortest time until a task may be tried again, or a silent step is doubted.
     pub fn next_try(&self) -> Option<Duration> {
         let inner = self.0.lock();
         let now = Instant::now();
-        inner.pauses.values().filter(|(_, until)| *until > now).map(|(_, until)| *until - now).min()
+        let tries = inner.pauses.values().map(|(_, until)| *until);
+        let doubts = inner.steps.values().filter_map(|step| step.unknown_since).map(|since| since + DOUBT);
+        tries.chain(doubts).filter(|at| *at > now).map(|at| at - now).min()
     }
 }
 

@@ -62,4 +62,121 @@ pub(crate) struct Shell {
     health: Health,
     wake: mpsc::UnboundedSender<ObjectRef<SoakRun>>,
     kubernetes_version: String,
+    step_settings: crate::steps::Settings,
+}
+
+/// A running operator.
+pub struct Operator {
+    shell: Arc<Shell>,
+    woken: mpsc::UnboundedReceiver<ObjectRef<SoakRun>>,
+    settings: Settings,
+}
+
+impl Operator {
+    /// Connects everything. Must be called inside a tokio runtime.
+    ///
+    /// Errors: the API server does not tell its version.
+    pub async fn start(client: Client, settings: Settings, metrics: Metrics, health: Health) -> kube::Result<Self> {
+        let (wake, woken) = mpsc::unbounded_channel();
+        let version = client.apiserver_version().await?;
+        let for_cluster = wake.clone();
+        let wake_run: crate::cluster::Wake = Arc::new(move |run| {
+            // The receiver goes only with the process.
+            let _ = for_cluster.send(ObjectRef::new(&run.name).within(&run.namespace));
+        });
+        let restarts = metrics.clone();
+        let restarted: crate::cluster::OnWatchFailure = Arc::new(move |kind, failure| {
+            warn!(watch = kind, %failure, "a watch failed and is started again");
+            restarts.watch_restarted(kind);
+        });
+        let shell = Shell {
+            cluster: Arc::new(Cluster::start(client.clone(), &wake_run, &restarted)),
+            plans: plans::Plans::new(),
+            memories: memory::Memories::default(),
+            notes: notes::Notes::start(client.clone(), settings.instance.clone()),
+            kubernetes_version: version.git_version,
+            client,
+            metrics,
+            health,
+            wake,
+            step_settings: crate::steps::Settings { http_local_addresses: settings.allow_local_http },
+        };
+        Ok(Self { shell: Arc::new(shell), woken, settings })
+    }
+
+    /// Reconciles until `shutdown` completes; reconciles that are under way then end first.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+        let Self { shell, woken, settings } = self;
+        let runs: Api<DeserializeGuard<SoakRun>> = Api::all(shell.client.clone());
+        let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
+        let guarded = wakes.map(|run| ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()));
+        let controller = Controller::new(runs, watcher::Config::default().streaming_lists())
+            .with_config(Config::default().concurrency(settings.concurrency))
+            .reconcile_on(guarded)
+            .graceful_shutdown_on(shutdown);
+        let store = controller.store();
+        let census = tokio::spawn(census(store, shell.clone()));
+        controller
+            .run(reconcile, after_error, shell)
+            .for_each(|result| async move {
+                // Errors of a reconcile are told by `after_error`; this is about the watch and objects that went.
+                if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
+                    warn!(%error, "the watch of runs failed and is started again");
+                }
+            })
+            .await;
+        census.abort();
+        info!("all reconciles have ended");
+    }
+}
+
+async fn reconcile(run: Arc<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) -> Result<kube::runtime::controller::Action, soakrun::ReconcileError> {
+    match &run.0 {
+        Ok(run) => soakrun::reconcile(Arc::new(run.clone()), shell).await,
+        Err(error) => {
+            // Nothing of it can be trusted, its status included; the schema refuses such objects, so this one is older than the schema.
+            warn!(namespace = error.metadata.namespace, run = error.metadata.name, %error, "a run can't be read and is left alone until it changes");
+            shell.metrics.reconcile_failed(ErrorClass::Terminal);
+            Ok(kube::runtime::controller::Action::await_change())
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
+fn after_error(run: Arc<DeserializeGuard<SoakRun>>, error: &soakrun::ReconcileError, shell: Arc<Shell>) -> kube::runtime::controller::Action {
+    match &run.0 {
+        Ok(run) => soakrun::after_error(run, error, &shell),
+        Err(_) => kube::runtime::controller::Action::await_change(),
+    }
+}
+
+/// Keeps what is told about all runs together: their number by phase, readiness, the pulse.
+async fn census(store: Store<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) {
+    let mut ticks = tokio::time::interval(CENSUS);
+    let mut known: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
+    let mut filled = false;
+    loop {
+        ticks.tick().await;
+        shell.health.tick();
+        filled = filled || futures::FutureExt::now_or_never(store.wait_until_ready()).is_some();
+        shell.health.set_ready(CACHES, filled && shell.cluster.pods.synced());
+        let mut counts: BTreeMap<&'static str, u64> = RunPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
+        let mut seen = BTreeMap::new();
+        for run in store.state() {
+            let Ok(run) = &run.0 else { continue };
+            let phase = run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase);
+            *counts.entry(phase.as_str()).or_default() += 1;
+            seen.insert(run.metadata.uid.clone().unwrap_or_default(), (run.metadata.namespace.clone(), run.metadata.name.clone()));
+        }
+        shell.metrics.set_runs(&counts);
+        if filled {
+            for (uid, (namespace, name)) in &known {
+                if !seen.contains_key(uid) {
+                    shell.memories.forget(uid);
+                    shell.metrics.forget_run(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+                }
+            }
+            known = seen;
+        }
+    }
 }

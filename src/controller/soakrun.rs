@@ -58,8 +58,7 @@ pub async fn reconcile(run: Arc<SoakRun>, shell: Arc<Shell>) -> Result<Action, R
 }
 
 /// How long a run rests after an error: by itself, without delaying others.
-#[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
-pub fn after_error(run: Arc<SoakRun>, error: &ReconcileError, shell: Arc<Shell>) -> Action {
+pub fn after_error(run: &SoakRun, error: &ReconcileError, shell: &Shell) -> Action {
     let memory = shell.memories.of(&run.uid().unwrap_or_default());
     memory.doubt();
     let class = match error {

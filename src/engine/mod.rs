@@ -35,7 +35,7 @@ pub use plan::{Plan, PlanError};
 pub use run::held_name;
 pub use scope::scope;
 pub use seen::{PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, Validation};
-pub use verdict::{Summary, summarize};
+pub use verdict::{End, Summary, ending, summarize};
 
 /// What to do next.
 #[derive(Clone, Debug)]

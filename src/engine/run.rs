@@ -132,7 +132,7 @@ fn turn(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
     }
     if status.started_at.is_none() {
         if status.ending.is_some() {
-            return finish_by_ending(plan, status, context);
+            return finish_by_ending(status, context);
         }
         if status.suspended_at.is_some() {
             return;
@@ -164,7 +164,7 @@ fn turn(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
     if !release(&[DeleteAfter::Phase, DeleteAfter::Cycle, DeleteAfter::Run], status, context) {
         return;
     }
-    finish_by_ending(plan, status, context);
+    finish_by_ending(status, context);
 }
 
 /// A foreground deletion takes the run's children at once, so cleanup pods would be collected as they come.
@@ -289,14 +289,14 @@ pub(super) fn end_run(status: &mut SoakRunStatus, reason: &str, message: &str, c
 }
 
 /// Stores the summary, then gives the verdict.
-fn finish_by_ending(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+fn finish_by_ending(status: &mut SoakRunStatus, context: &mut Context<'_>) {
     if status.started_at.is_some() && !context.deleting() {
         let RecordSeen::Stored { digest } = &context.seen.summary else {
             return context.ask(Effect::StoreSummary);
         };
         status.records.summary = Some(digest.clone());
     }
-    finish(verdict::final_phase(plan, status), status, context);
+    finish(verdict::final_phase(status), status, context);
 }
 
 fn finish(phase: RunPhase, status: &mut SoakRunStatus, context: &mut Context<'_>) {

@@ -79,9 +79,25 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
     }
 }
 
+/// How a run ends, as far as its status decides it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The final phase.
+    pub phase: RunPhase,
+    /// A reason word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Tells how a run ends whose ending is decided.
+pub fn ending(status: &SoakRunStatus) -> End {
+    let (reason, message) = final_words(status);
+    End { phase: final_phase(status), reason, message }
+}
+
 /// The phase that a run ends in.
-pub(super) fn final_phase(plan: &Plan, status: &SoakRunStatus) -> RunPhase {
-    let _ = plan;
+pub(super) fn final_phase(status: &SoakRunStatus) -> RunPhase {
     let ending = status.ending.as_ref().map_or("", |ending| ending.reason.as_str());
     match ending {
         reason::ABORTED | reason::DELETED => RunPhase::Aborted,

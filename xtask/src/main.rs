@@ -1,2 +1,141 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: the local cluster, the demo, the tests, generated files.
+
+mod cluster;
+mod demo;
+mod example;
+mod generate;
+mod image;
+mod kubectl;
+mod operator;
+mod operator_image;
+mod suite;
+mod tools;
+mod workspace;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Everything around the code: clusters, demo, tests, generated files.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The main job: a cluster, the operator, and a real soak with live progress.
+    Demo,
+    /// All tests; needs nothing but Rust, Go and root.
+    Test {
+        /// Leave the cluster running afterwards.
+        #[arg(long)]
+        keep_cluster: bool,
+    },
+    /// Run an example to its verdict.
+    Example {
+        /// Its name: a folder below examples/.
+        name: String,
+        /// The cluster that it runs on; started if need be.
+        #[arg(long, default_value = "demo")]
+        cluster: String,
+    },
+    /// Write the files that are made from the code.
+    Generate {
+        /// Only tell what is stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Kubernetes on this machine, from source.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Start a cluster; the last line on stdout is its kubeconfig's path.
+    Up {
+        /// Its name; each is a cluster of its own.
+        #[arg(long, default_value = "dev")]
+        name: String,
+        /// A node that only pretends to run pods (the default without root).
+        #[arg(long)]
+        simulated: bool,
+        /// No node at all.
+        #[arg(long, conflicts_with = "simulated")]
+        control_plane: bool,
+    },
+    /// Stop a cluster and leave nothing behind.
+    Down {
+        /// Its name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+        /// Every cluster.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Tell which clusters there are and what of them runs.
+    Status,
+    /// Print the path of a cluster's kubeconfig.
+    Kubeconfig {
+        /// Its name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+    /// Make an image in an OCI tar known to a cluster's node.
+    LoadImage {
+        /// The tar.
+        tar: PathBuf,
+        /// The cluster's name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+    /// Only build the programs (all of them when none is named).
+    Build {
+        /// Names of programs.
+        names: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test { keep_cluster } => suite::run(keep_cluster),
+        Command::Example { name, cluster } => {
+            let example = example::find(&name)?;
+            let cluster = cluster::up(&cluster::Options::named(&cluster))?;
+            let log = workspace::target().join("examples").join(format!("{name}.log"));
+            let figures = example::run(example, &cluster, &log)?;
+            println!("{figures}");
+            Ok(())
+        }
+        Command::Generate { check } => generate::generate(check),
+        Command::Cluster(command) => run_cluster(command),
+    }
+}
+
+fn run_cluster(command: ClusterCommand) -> Result<()> {
+    match command {
+        ClusterCommand::Up { name, simulated, control_plane } => {
+            let mode = match (simulated, control_plane) {
+                (true, _) => Some(cluster::Mode::Simulated),
+                (_, true) => Some(cluster::Mode::ControlPlane),
+                _ => None,
+            };
+            println!("{}", cluster::up(&cluster::Options { name, mode })?.kubeconfig.display());
+        }
+        ClusterCommand::Down { all: true, .. } => cluster::down_all()?,
+        ClusterCommand::Down { name, .. } => cluster::down(&name)?,
+        ClusterCommand::Status => cluster::status()?.iter().for_each(|line| println!("{line}")),
+        ClusterCommand::Kubeconfig { name } => println!("{}", cluster::running(&name)?.kubeconfig.display()),
+        ClusterCommand::LoadImage { tar, name } => cluster::running(&name)?.load_image(&tar)?,
+        ClusterCommand::Build { names } => {
+            let names: Vec<&str> = if names.is_empty() { tools::names() } else { names.iter().map(String::as_str).collect() };
+            println!("{}", tools::build(&names)?.display());
+        }
+    }
+    Ok(())
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators,
+};
 
 use super::{
     ExprError, MAX_DEPTH, MAX_LOOPS, Roots,
@@ -56,14 +58,20 @@ impl Checker<'_> {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
                         let key = self.infer(&entry.key, depth)?;
                         if !key.may_be_one_of(&[Type::String, Type::Int, Type::Uint, Type::Bool]) {
-                            return Err(self.misfit(&entry.key, format!("a map's key is a string, an int or a bool, this is {key}")));
+                            return Err(self.misfit(
+                                &entry.key,
+                                format!("a map's key is a string, an int or a bool, this is {key}"),
+                            ));
                         }
                         self.infer(&entry.value, depth)?;
                     }
                 }
                 Ok(Type::Map)
             }
-            Expr::Struct(made) => Err(self.misfit(expr, format!("there are no message types such as `{}`: write a map, {{\"key\": value}}", made.type_name))),
+            Expr::Struct(made) => Err(self.misfit(
+                expr,
+                format!("there are no message types such as `{}`: write a map, {{\"key\": value}}", made.type_name),
+            )),
             Expr::Unspecified => Err(self.misfit(expr, "a part of the expression is missing".to_owned())),
         }
     }
@@ -90,7 +98,9 @@ impl Checker<'_> {
     /// The variable that an expression is, if it is nothing but a variable from outside.
     fn root_of<'e>(&self, expr: &'e IdedExpr) -> Option<&'e str> {
         match &expr.expr {
-            Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => Some(name.trim_start_matches('.')).filter(|name| self.roots.contains(name)),
+            Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => {
+                Some(name.trim_start_matches('.')).filter(|name| self.roots.contains(name))
+            }
             _ => None,
         }
     }
@@ -138,7 +148,9 @@ impl Checker<'_> {
 
     fn call(&mut self, expr: &IdedExpr, call: &CallExpr, depth: usize) -> Result<Type, ExprError> {
         if let Some(target) = &call.target {
-            if let Some(function) = qualified_name(target).and_then(|name| functions::find_global(&format!("{name}.{}", call.func_name))) {
+            if let Some(function) =
+                qualified_name(target).and_then(|name| functions::find_global(&format!("{name}.{}", call.func_name)))
+            {
                 return self.function(expr, call, function, depth);
             }
             return self.method(expr, call, target, depth);
@@ -158,7 +170,9 @@ impl Checker<'_> {
                 let fits = type_.may_be_one_of(&[Type::Int, Type::Double]);
                 if fits { Ok(type_) } else { Err(self.misfit(operand, format!("`-` needs a number, this is {type_}"))) }
             }
-            (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, [container, key]) => self.index(&call.func_name, container, key, depth),
+            (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, [container, key]) => {
+                self.index(&call.func_name, container, key, depth)
+            }
             (name, [left, right]) if super::explain::is_operator(name) => {
                 let (left, right) = (self.infer(left, depth)?, self.infer(right, depth)?);
                 of_binary(name, left, right).map_err(|problem| self.misfit(expr, problem))
@@ -190,10 +204,20 @@ impl Checker<'_> {
 
     fn expect_bool(&mut self, expr: &IdedExpr, depth: usize) -> Result<Type, ExprError> {
         let type_ = self.infer(expr, depth)?;
-        if type_.may_be(Type::Bool) { Ok(Type::Bool) } else { Err(self.misfit(expr, format!("expected a bool, this is {type_}"))) }
+        if type_.may_be(Type::Bool) {
+            Ok(Type::Bool)
+        } else {
+            Err(self.misfit(expr, format!("expected a bool, this is {type_}")))
+        }
     }
 
-    fn function(&mut self, expr: &IdedExpr, call: &CallExpr, function: &Function, depth: usize) -> Result<Type, ExprError> {
+    fn function(
+        &mut self,
+        expr: &IdedExpr,
+        call: &CallExpr,
+        function: &Function,
+        depth: usize,
+    ) -> Result<Type, ExprError> {
         self.arguments(expr, call, function, depth)?;
         check_constant(function.name, None, &call.args).map_err(|problem| self.misfit(expr, problem))?;
         Ok(function.result)
@@ -220,14 +244,28 @@ impl Checker<'_> {
         Ok(function.result)
     }
 
-    fn arguments(&mut self, expr: &IdedExpr, call: &CallExpr, function: &Function, depth: usize) -> Result<(), ExprError> {
+    fn arguments(
+        &mut self,
+        expr: &IdedExpr,
+        call: &CallExpr,
+        function: &Function,
+        depth: usize,
+    ) -> Result<(), ExprError> {
         call.args.iter().try_for_each(|argument| self.infer(argument, depth).map(drop))?;
         let (fewest, most) = function.arguments;
         if (fewest..=most).contains(&call.args.len()) {
             return Ok(());
         }
         let expected = if fewest == most { fewest.to_string() } else { format!("{fewest} to {most}") };
-        Err(self.misfit(expr, format!("`{}` takes {expected} argument{}, this has {}", function.name, if most == 1 { "" } else { "s" }, call.args.len())))
+        Err(self.misfit(
+            expr,
+            format!(
+                "`{}` takes {expected} argument{}, this has {}",
+                function.name,
+                if most == 1 { "" } else { "s" },
+                call.args.len()
+            ),
+        ))
     }
 
     fn internal_or_unknown(&mut self, expr: &IdedExpr, call: &CallExpr, depth: usize) -> Result<Type, ExprError> {
@@ -242,12 +280,14 @@ impl Checker<'_> {
         Quoted::new(&self.info.source)
     }
 
-    fn char_of(&self, expr: &IdedExpr) -> Option<usize> {
-        self.info.offset_for(expr.id).and_then(|(start, _)| usize::try_from(start).ok())
+    /// The text before an expression. The parser counts in bytes.
+    fn before(&self, expr: &IdedExpr) -> Option<&str> {
+        let (start, _) = self.info.offset_for(expr.id)?;
+        self.info.source.get(..usize::try_from(start).ok()?)
     }
 
     fn place(&self, expr: &IdedExpr) -> Place {
-        self.char_of(expr).map_or(Place::UNKNOWN, |at| Place::of_char(&self.info.source, at))
+        self.before(expr).map_or(Place::UNKNOWN, Place::after)
     }
 
     fn misfit(&self, expr: &IdedExpr, problem: String) -> ExprError {
@@ -256,27 +296,48 @@ impl Checker<'_> {
 
     fn unknown_variable(&self, expr: &IdedExpr, name: &str) -> ExprError {
         let locals = self.locals.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with(['@', '#']));
-        let before: Option<String> = self.char_of(expr).map(|at| self.info.source.chars().take(at).collect());
         // `steps.load-test` is a subtraction; nobody who writes it means one.
-        let after_dash = before.as_deref().and_then(|text| text.strip_suffix('-')).is_some_and(|text| text.ends_with(|c: char| c.is_alphanumeric()));
+        let after_dash = self
+            .before(expr)
+            .and_then(|text| text.strip_suffix('-'))
+            .is_some_and(|text| text.ends_with(|c: char| c.is_alphanumeric()));
         let hint = if after_dash {
             "; a name with a `-` needs brackets and quotes, as in steps[\"load-test\"]".to_owned()
         } else {
-            closest(name, self.roots.iter().chain(locals.clone())).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
+            closest(name, self.roots.iter().chain(locals.clone()))
+                .map(|meant| format!("; did you mean {meant}?"))
+                .unwrap_or_default()
         };
         let known = super::roots::list(self.roots.iter().chain(locals));
-        ExprError::UnknownVariable { name: name.to_owned(), expression: self.quoted(), place: self.place(expr), known, hint }
+        ExprError::UnknownVariable {
+            name: name.to_owned(),
+            expression: self.quoted(),
+            place: self.place(expr),
+            known: known.into(),
+            hint: hint.into(),
+        }
     }
 
     fn unknown_function(&self, expr: &IdedExpr, name: &str, method: bool) -> ExprError {
         let hint = if let Some(other) = functions::names(!method).find(|other| *other == name) {
-            if method { format!("it is called as {other}(x), not as x.{other}()") } else { format!("it is called as x.{other}(), not as {other}(x)") }
+            if method {
+                format!("it is called as {other}(x), not as x.{other}()")
+            } else {
+                format!("it is called as x.{other}(), not as {other}(x)")
+            }
         } else {
-            let meant = closest(name, functions::names(method).chain(functions::names(!method))).map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+            let meant = closest(name, functions::names(method).chain(functions::names(!method)))
+                .map(|meant| format!("did you mean {meant}? "))
+                .unwrap_or_default();
             let what = if method { "methods" } else { "functions" };
             format!("{meant}{what}: {}", super::roots::list(functions::names(method)))
         };
-        ExprError::UnknownFunction { name: name.to_owned(), expression: self.quoted(), place: self.place(expr), hint }
+        ExprError::UnknownFunction {
+            name: name.to_owned(),
+            expression: self.quoted(),
+            place: self.place(expr),
+            hint: hint.into(),
+        }
     }
 }
 

@@ -34,7 +34,10 @@ pub(super) fn check_constant(function: &str, target: Option<&IdedExpr>, argument
 }
 
 fn call(function: &str, target: Option<IdedExpr>, args: Vec<IdedExpr>) -> IdedExpr {
-    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: target.map(Box::new), args }) }
+    IdedExpr {
+        id: 0,
+        expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: target.map(Box::new), args }),
+    }
 }
 
 fn empty_text() -> IdedExpr {

@@ -1,5 +1,7 @@
 //! The interpreter's environment: standard CEL, the extensions, and the functions that Kubernetes adds.
 
+#![expect(clippy::needless_pass_by_value, reason = "the interpreter hands arguments over by value")]
+
 use std::sync::{Arc, LazyLock};
 
 use cel::{
@@ -88,7 +90,11 @@ fn string<'b, 'v>(text: String) -> CowVal<'b, 'v> {
 
 fn within_bounds(function: &str, bytes: usize) -> Result<(), ExecutionError> {
     meter::spend_bytes(bytes)?;
-    if bytes > MAX_OUTPUT_BYTES { Err(failed(function, format!("its result has more than {MAX_OUTPUT_BYTES} bytes"))) } else { Ok(()) }
+    if bytes > MAX_OUTPUT_BYTES {
+        Err(failed(function, format!("its result has more than {MAX_OUTPUT_BYTES} bytes")))
+    } else {
+        Ok(())
+    }
 }
 
 fn replace<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
@@ -100,14 +106,22 @@ fn replace<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn join<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
-    let list = arguments.first().and_then(|list| list.downcast_ref::<CelList>()).ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    let list = arguments
+        .first()
+        .and_then(|list| list.downcast_ref::<CelList>())
+        .ok_or(ExecutionError::MissingArgumentOrTarget)?;
     let separator = if arguments.len() > 1 { text(&arguments, 1)? } else { "" };
     let parts = list
         .inner()
         .iter()
-        .map(|part| part.downcast_ref::<CelString>().map(CelString::inner).ok_or_else(|| failed("join", "the list holds something else than strings: map it through string() first")))
+        .map(|part| {
+            part.downcast_ref::<CelString>().map(CelString::inner).ok_or_else(|| {
+                failed("join", "the list holds something else than strings: map it through string() first")
+            })
+        })
         .collect::<Result<Vec<_>, _>>()?;
-    let bytes = parts.iter().map(|part| part.len().saturating_add(separator.len())).fold(0_usize, usize::saturating_add);
+    let bytes =
+        parts.iter().map(|part| part.len().saturating_add(separator.len())).fold(0_usize, usize::saturating_add);
     within_bounds("join", bytes)?;
     Ok(string(parts.join(separator)))
 }
@@ -115,7 +129,14 @@ fn join<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 fn regex(function: &str, pattern: &str) -> Result<Regex, ExecutionError> {
     meter::spend(meter::REGEX)?;
     RegexBuilder::new(pattern).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build().map_err(|error| {
-        failed(function, format!("`{}` is not a usable regular expression (RE2 syntax): {}", super::error::Quoted::new(pattern), last_line(&error.to_string())))
+        failed(
+            function,
+            format!(
+                "`{}` is not a usable regular expression (RE2 syntax): {}",
+                super::error::Quoted::new(pattern),
+                last_line(&error.to_string())
+            ),
+        )
     })
 }
 
@@ -170,16 +191,27 @@ fn index<'b, 'v>(function: &str, arguments: &[CowVal<'_, '_>], from_the_end: boo
     let offset = match number(arguments, 2) {
         None if from_the_end => source.len(),
         None => 0,
-        Some(offset) => usize::try_from(offset).ok().filter(|offset| *offset <= source.len()).ok_or_else(|| failed(function, format!("index out of range: {offset}")))?,
+        Some(offset) => usize::try_from(offset)
+            .ok()
+            .filter(|offset| *offset <= source.len())
+            .ok_or_else(|| failed(function, format!("index out of range: {offset}")))?,
     };
     let is_at = |start: usize| source[start..].starts_with(&needle);
-    let found = if from_the_end { (0..=offset.min(source.len())).rev().find(|at| is_at(*at)) } else { (offset..=source.len()).find(|at| is_at(*at)) };
+    let found = if from_the_end {
+        (0..=offset.min(source.len())).rev().find(|at| is_at(*at))
+    } else {
+        (offset..=source.len()).find(|at| is_at(*at))
+    };
     let found = found.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1);
     Ok(CowVal::owned(CelInt::from(found)))
 }
 
 fn elements<'a, 'v>(arguments: &'a [CowVal<'_, 'v>]) -> Result<&'a [Box<dyn Val + 'v>], ExecutionError> {
-    arguments.first().and_then(|list| list.downcast_ref::<CelList>()).map(CelList::inner).ok_or(ExecutionError::MissingArgumentOrTarget)
+    arguments
+        .first()
+        .and_then(|list| list.downcast_ref::<CelList>())
+        .map(CelList::inner)
+        .ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
 /// The sum of numbers or durations; of an empty list 0.
@@ -193,17 +225,24 @@ fn sum<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
         return Err(failed("sum", "it adds numbers and durations; use join() for strings, flatten() for lists"));
     }
     for next in rest {
-        let sum = total.as_adder().ok_or_else(|| failed("sum", "the list holds something that can't be added"))?.add(next.as_ref())?.into_owned();
+        let sum = total
+            .as_adder()
+            .ok_or_else(|| failed("sum", "the list holds something that can't be added"))?
+            .add(next.as_ref())?
+            .into_owned();
         total = sum;
     }
     Ok(CowVal::Owned(total))
 }
 
 fn extreme<'b, 'v>(function: &str, arguments: Arguments<'b, 'v>, wanted: std::cmp::Ordering) -> Answer<'b, 'v> {
-    let (first, rest) = elements(&arguments)?.split_first().ok_or_else(|| failed(function, "the list is empty: test its size() first"))?;
+    let (first, rest) = elements(&arguments)?
+        .split_first()
+        .ok_or_else(|| failed(function, "the list is empty: test its size() first"))?;
     let mut best = first;
     for next in rest {
-        let comparer = next.as_comparer().ok_or_else(|| failed(function, "the list holds something that can't be compared"))?;
+        let comparer =
+            next.as_comparer().ok_or_else(|| failed(function, "the list holds something that can't be compared"))?;
         if comparer.compare(best.as_ref())? == wanted {
             best = next;
         }

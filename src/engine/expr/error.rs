@@ -16,13 +16,17 @@ const QUOTED_CHARS: usize = 80;
 #[non_exhaustive]
 pub enum ExprError {
     /// The text is longer than [`MAX_SOURCE_BYTES`].
-    #[error("the expression has {bytes} bytes, at most {MAX_SOURCE_BYTES} are allowed: make it shorter, or split it into several conditions")]
+    #[error(
+        "the expression has {bytes} bytes, at most {MAX_SOURCE_BYTES} are allowed: make it shorter, or split it into several conditions"
+    )]
     TooLong {
         /// Its length in bytes.
         bytes: usize,
     },
     /// It is nested deeper than [`MAX_DEPTH`].
-    #[error("`{expression}` is nested deeper than {MAX_DEPTH} levels: split it, or join long sums with a list's join()")]
+    #[error(
+        "`{expression}` is nested deeper than {MAX_DEPTH} levels: split it, or join long sums with a list's join()"
+    )]
     TooDeep {
         /// The expression, shortened.
         expression: Quoted,
@@ -53,9 +57,9 @@ pub enum ExprError {
         /// Where the name is.
         place: Place,
         /// All variables that exist, sorted.
-        known: String,
+        known: Box<str>,
         /// A guess at what was meant.
-        hint: String,
+        hint: Box<str>,
     },
     /// It calls a function that does not exist, or in a way in which it can't be called.
     #[error("unknown function `{name}` in `{expression}`{place}; {hint}")]
@@ -67,7 +71,7 @@ pub enum ExprError {
         /// Where the call is.
         place: Place,
         /// What exists, and a guess at what was meant.
-        hint: String,
+        hint: Box<str>,
     },
     /// Its types can't fit, whatever the values are.
     #[error("`{expression}`{place}: {problem}")]
@@ -96,21 +100,21 @@ pub enum ExprError {
         /// The expression, shortened.
         expression: Quoted,
         /// What the scope has.
-        known: String,
+        known: Box<str>,
     },
     /// A map lacks a key.
     #[error("`{container}` has no key `{key}`{known} in `{expression}`: {advice}")]
     MissingKey {
         /// The key.
-        key: String,
+        key: Box<str>,
         /// Which map: the part of the expression that stands for it.
-        container: String,
+        container: Box<str>,
         /// Keys that are there, shortened and in brackets; empty if that could not be told.
-        known: String,
+        known: Box<str>,
         /// The expression, shortened.
         expression: Quoted,
         /// What to do.
-        advice: String,
+        advice: Box<str>,
     },
     /// The value has another type than its place needs.
     #[error("`{expression}` gave {got}, expected {expected}")]
@@ -123,7 +127,9 @@ pub enum ExprError {
         expected: String,
     },
     /// It did more work than [`MAX_COST`] allows.
-    #[error("`{expression}` was stopped after {MAX_COST} units of work: it loops over or copies too much; narrow what it reads")]
+    #[error(
+        "`{expression}` was stopped after {MAX_COST} units of work: it loops over or copies too much; narrow what it reads"
+    )]
     TooCostly {
         /// The expression, shortened.
         expression: Quoted,
@@ -161,7 +167,7 @@ impl ExprError {
 
 /// A text, on one line and short enough for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quoted(String);
+pub struct Quoted(Box<str>);
 
 impl Quoted {
     /// The beginning of a text, with `...` where it was cut.
@@ -171,7 +177,7 @@ impl Quoted {
         if text.chars().nth(QUOTED_CHARS).is_some() {
             short.push_str("...");
         }
-        Self(short)
+        Self(short.into())
     }
 }
 
@@ -183,26 +189,26 @@ impl fmt::Display for Quoted {
 
 /// A place in an expression, as far as it is known. Shown as ` (line 1, column 5)`, or as nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place(Option<(usize, usize)>);
+pub struct Place(Option<(u32, u32)>);
 
 impl Place {
     /// No place.
     pub const UNKNOWN: Self = Self(None);
 
     /// A line and a column, both counted from 1, the column in characters.
-    pub fn at(line: usize, column: usize) -> Self {
+    pub fn at(line: u32, column: u32) -> Self {
         Self((line > 0 && column > 0).then_some((line, column)))
     }
 
-    /// The place of the character with this index.
-    pub fn of_char(source: &str, index: usize) -> Self {
-        let before = source.chars().take(index);
-        let (line, column) = before.fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) });
+    /// The place right after a text.
+    pub fn after(text: &str) -> Self {
+        let (line, column) =
+            text.chars().fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) });
         Self::at(line, column)
     }
 
     /// Line and column, counted from 1.
-    pub fn line_and_column(self) -> Option<(usize, usize)> {
+    pub fn line_and_column(self) -> Option<(u32, u32)> {
         self.0
     }
 }

@@ -10,7 +10,8 @@ use cel::{
 };
 
 use super::{
-    ExprError, check, environment::BOUNDED,
+    ExprError, check,
+    environment::BOUNDED,
     error::Quoted,
     meter::{self, unwrapped},
 };
@@ -56,9 +57,21 @@ pub(super) fn explain(error: ExecutionError, expr: &IdedExpr, context: &Context<
         ExecutionError::NoSuchKey(key) => return missing_key(&key, expr, context, expression),
         ExecutionError::FunctionError { function, message } => format!("{}: {message}", plain_name(&function)),
         ExecutionError::NoSuchOverload(error) => {
-            let types: Vec<String> = error.argument_types().iter().map(|it| if it == "null_type" { "null".to_owned() } else { it.clone() }).collect();
-            let hint = if types.iter().any(|it| it == "null") { "; a value is null: test it with `!= null` first" } else { "" };
-            format!("`{}` does not take {}{hint}", super::types::written(plain_name(error.function())), types.join(" and "))
+            let types: Vec<String> = error
+                .argument_types()
+                .iter()
+                .map(|it| if it == "null_type" { "null".to_owned() } else { it.clone() })
+                .collect();
+            let hint = if types.iter().any(|it| it == "null") {
+                "; a value is null: test it with `!= null` first"
+            } else {
+                ""
+            };
+            format!(
+                "`{}` does not take {}{hint}",
+                super::types::written(plain_name(error.function())),
+                types.join(" and ")
+            )
         }
         ExecutionError::UnexpectedType { got, want } => format!("expected {want}, this is {got}"),
         ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
@@ -70,12 +83,33 @@ pub(super) fn explain(error: ExecutionError, expr: &IdedExpr, context: &Context<
                 "rem" => "%",
                 other => other,
             };
-            format!("`{sign}` does not take {} and {}: convert one with int(...), double(...) or string(...)", left.type_of(), right.type_of())
+            format!(
+                "`{sign}` does not take {} and {}: convert one with int(...), double(...) or string(...)",
+                left.type_of(),
+                right.type_of()
+            )
         }
-        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero: test the divisor first".to_owned(),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "division by zero: test the divisor first".to_owned()
+        }
         ExecutionError::Overflow(..) => "the result is too large for its type".to_owned(),
-        ExecutionError::IndexOutOfBounds(_) => "the list has no element of that index: test its size() first".to_owned(),
-        ExecutionError::ValuesNotComparable(left, right) => format!("{} and {} have no order", left.type_of(), right.type_of()),
+        ExecutionError::IndexOutOfBounds(_) => {
+            "the list has no element of that index: test its size() first".to_owned()
+        }
+        ExecutionError::ValuesNotComparable(left, right) => {
+            format!("{} and {} have no order", left.type_of(), right.type_of())
+        }
+        // The interpreter prints whole values, maps in no order; types say enough.
+        ExecutionError::UnsupportedKeyType(key) => {
+            format!("{} can't be a map's key: use a string, an int or a bool", key.type_of())
+        }
+        ExecutionError::UnsupportedIndex(index, list) => {
+            format!("{} can't be an index into {}", index.type_of(), list.type_of())
+        }
+        ExecutionError::UnsupportedTargetType { target } => format!("it does not work on {}", target.type_of()),
+        ExecutionError::NotSupportedAsMethod { method, target } => {
+            format!("{} has no method `{method}`", target.type_of())
+        }
         other => Quoted::new(&other.to_string()).to_string(),
     };
     ExprError::Evaluation { expression, problem }
@@ -94,7 +128,8 @@ fn missing_key(key: &str, expr: &IdedExpr, context: &Context<'_, '_>, expression
     for (container, field) in places {
         let asks = match field {
             Field::Name(name) => name == key,
-            Field::Computed(field) => Value::resolve_val(field, context).is_ok_and(|value| value.downcast_ref::<CelString>().is_some_and(|it| it.inner() == key)),
+            Field::Computed(field) => Value::resolve_val(field, context)
+                .is_ok_and(|value| value.downcast_ref::<CelString>().is_some_and(|it| it.inner() == key)),
         };
         if !asks {
             continue;
@@ -103,7 +138,11 @@ fn missing_key(key: &str, expr: &IdedExpr, context: &Context<'_, '_>, expression
         if let Ok(value) = Value::resolve_val(container, context)
             && let Some(map) = value.downcast_ref::<CelMap>()
         {
-            let mut keys: Vec<&str> = map.inner().keys().filter_map(|key| key.inner().downcast_ref::<CelString>().map(CelString::inner)).collect();
+            let mut keys: Vec<&str> = map
+                .inner()
+                .keys()
+                .filter_map(|key| key.inner().downcast_ref::<CelString>().map(CelString::inner))
+                .collect();
             keys.sort_unstable();
             if !keys.contains(&key) {
                 return missing(key, &text(container), Some(&keys), expression);
@@ -127,11 +166,18 @@ fn missing(key: &str, container: &str, keys: Option<&[&str]>, expression: Quoted
         None if is_name(key) && container != "a map" => format!("test it with has({container}.{key}) first"),
         None => "test it with `in` first".to_owned(),
     };
-    ExprError::MissingKey { key: Quoted::new(key).to_string(), container: container.to_owned(), known: known.unwrap_or_default(), expression, advice }
+    ExprError::MissingKey {
+        key: Quoted::new(key).to_string().into(),
+        container: container.into(),
+        known: known.unwrap_or_default().into(),
+        expression,
+        advice: advice.into(),
+    }
 }
 
 fn is_name(key: &str) -> bool {
-    key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 enum Field<'e> {
@@ -141,7 +187,7 @@ enum Field<'e> {
 
 fn collect<'e>(expr: &'e IdedExpr, places: &mut Vec<(&'e IdedExpr, Field<'e>)>) {
     match &expr.expr {
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => {}
         Expr::Select(select) => {
             collect(&select.operand, places);
             if !select.test {
@@ -149,8 +195,9 @@ fn collect<'e>(expr: &'e IdedExpr, places: &mut Vec<(&'e IdedExpr, Field<'e>)>) 
             }
         }
         Expr::Call(CallExpr { func_name, target, args }) => {
-            target.iter().for_each(|target| collect(target, places));
-            args.iter().for_each(|argument| collect(argument, places));
+            for part in target.iter().map(AsRef::as_ref).chain(args) {
+                collect(part, places);
+            }
             if let (operators::INDEX, [container, key]) = (func_name.as_str(), args.as_slice()) {
                 let field = match &key.expr {
                     Expr::Literal(LiteralValue::String(name)) => Field::Name(name.inner()),
@@ -159,7 +206,11 @@ fn collect<'e>(expr: &'e IdedExpr, places: &mut Vec<(&'e IdedExpr, Field<'e>)>) 
                 places.push((container, field));
             }
         }
-        Expr::List(list) => list.elements.iter().for_each(|element| collect(element, places)),
+        Expr::List(list) => {
+            for element in &list.elements {
+                collect(element, places);
+            }
+        }
         Expr::Map(map) => {
             for entry in &map.entries {
                 if let EntryExpr::MapEntry(entry) = &entry.expr {
@@ -168,9 +219,10 @@ fn collect<'e>(expr: &'e IdedExpr, places: &mut Vec<(&'e IdedExpr, Field<'e>)>) 
                 }
             }
         }
-        Expr::Struct(_) => {}
         Expr::Comprehension(made) => {
-            [&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result].into_iter().for_each(|part| collect(part, places));
+            for part in [&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result] {
+                collect(part, places);
+            }
         }
     }
 }
@@ -180,14 +232,18 @@ fn text(expr: &IdedExpr) -> String {
     let expr = unwrapped(expr);
     match &expr.expr {
         Expr::Select(select) if !select.test => format!("{}.{}", text(&select.operand), select.field),
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::INDEX => match args.as_slice() {
-            [container, key] => match &key.expr {
-                Expr::Literal(LiteralValue::String(key)) => format!("{}[\"{}\"]", text(container), Quoted::new(key.inner())),
-                Expr::Literal(LiteralValue::Int(index)) => format!("{}[{}]", text(container), index.inner()),
-                _ => format!("{}[{}]", text(container), text(key)),
-            },
-            _ => "...".to_owned(),
-        },
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::INDEX => {
+            match args.as_slice() {
+                [container, key] => match &key.expr {
+                    Expr::Literal(LiteralValue::String(key)) => {
+                        format!("{}[\"{}\"]", text(container), Quoted::new(key.inner()))
+                    }
+                    Expr::Literal(LiteralValue::Int(index)) => format!("{}[{}]", text(container), index.inner()),
+                    _ => format!("{}[{}]", text(container), text(key)),
+                },
+                _ => "...".to_owned(),
+            }
+        }
         _ => check::qualified_name(expr).unwrap_or_else(|| "...".to_owned()),
     }
 }

@@ -3,7 +3,9 @@
 //! The interpreter resolves calls by the types of values; this table is what lets a misspelt name or a certain type
 //! error be refused when a spec is parsed. A test compares it with the interpreter's environment.
 
-use super::types::Type::{self, Bool, Bytes, Double, Duration, Dyn, Int, List, Map, Optional, Quantity, String, Timestamp, Uint};
+use super::types::Type::{
+    self, Bool, Bytes, Double, Duration, Dyn, Int, List, Map, Optional, Quantity, String, Timestamp, Uint,
+};
 
 /// How a function is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +135,21 @@ pub(super) const MACROS: &[&str] = &["all", "exists", "exists_one", "filter", "m
 pub(super) const INTERNAL: &[(&str, Type)] = &[("@sortByAssociatedKeys", List), ("math.@max", Dyn), ("math.@min", Dyn)];
 
 /// The types that expressions can name, as in `type(x) == string`.
-pub(super) const TYPE_NAMES: &[&str] =
-    &["bool", "bytes", "double", "google.protobuf.Duration", "google.protobuf.Timestamp", "int", "list", "map", "null_type", "optional_type", "string", "type", "uint"];
+pub(super) const TYPE_NAMES: &[&str] = &[
+    "bool",
+    "bytes",
+    "double",
+    "google.protobuf.Duration",
+    "google.protobuf.Timestamp",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "optional_type",
+    "string",
+    "type",
+    "uint",
+];
 
 /// The global function of this name.
 pub(super) fn find_global(name: &str) -> Option<&'static Function> {

@@ -11,7 +11,7 @@ use cel::{
     ExecutionError,
     common::{
         ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators},
-        types::{CelBytes, CelList, CelMap, CelOptional, CelString},
+        types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelOptional, CelString, CelUInt},
         value::{CowVal, Val},
     },
 };
@@ -47,17 +47,13 @@ pub(super) fn is_exhausted() -> bool {
 }
 
 pub(super) fn spend(units: u64) -> Result<(), ExecutionError> {
-    match LEFT.get().checked_sub(units) {
-        Some(left) => {
-            LEFT.set(left);
-            Ok(())
-        }
-        None => {
-            LEFT.set(0);
-            EXHAUSTED.set(true);
-            Err(ExecutionError::function_error(CHARGE, "the budget is used up"))
-        }
+    if let Some(left) = LEFT.get().checked_sub(units) {
+        LEFT.set(left);
+        return Ok(());
     }
+    LEFT.set(0);
+    EXHAUSTED.set(true);
+    Err(ExecutionError::function_error(CHARGE, "the budget is used up"))
 }
 
 pub(super) fn spend_bytes(bytes: usize) -> Result<(), ExecutionError> {
@@ -74,12 +70,33 @@ pub(super) fn charge<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVa
     Ok(value)
 }
 
+/// A loop over a map takes its keys. The interpreter's maps have no order, so the keys are handed to it sorted: the same
+/// expression on the same values must give the same.
 pub(super) fn charge_loop<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-    let elements = value.downcast_ref::<CelList>().map_or_else(|| value.downcast_ref::<CelMap>().map_or(0, |map| map.inner().len()), |list| list.inner().len());
+    if let Some(map) = value.downcast_ref::<CelMap>() {
+        spend(units(map.inner().len()).saturating_mul(TURN))?;
+        let mut keys: Vec<Box<dyn Val + 'v>> = map.inner().keys().map(|key| key.inner().clone_as_boxed()).collect();
+        keys.sort_by_cached_key(|key| (key.get_type().name().to_owned(), key_order(key.as_ref())));
+        return Ok(CowVal::owned(CelList::from(keys)));
+    }
+    let elements = value.downcast_ref::<CelList>().map_or(0, |list| list.inner().len());
     spend(units(elements).saturating_mul(TURN))?;
     spend_size(value.as_ref())?;
     Ok(value)
+}
+
+/// Orders keys of one type.
+fn key_order(key: &dyn Val) -> (i128, String) {
+    if let Some(text) = key.downcast_ref::<CelString>() {
+        (0, text.inner().to_owned())
+    } else if let Some(int) = key.downcast_ref::<CelInt>() {
+        (i128::from(*int.inner()), String::new())
+    } else if let Some(uint) = key.downcast_ref::<CelUInt>() {
+        (i128::from(*uint.inner()), String::new())
+    } else {
+        (key.downcast_ref::<CelBool>().map_or(0, |it| i128::from(*it.inner())), String::new())
+    }
 }
 
 /// Spends as it walks, so that a walk never takes longer than the budget lasts.
@@ -114,13 +131,18 @@ fn wrap(expr: &mut IdedExpr, function: &str) {
         return;
     }
     let inner = std::mem::take(expr);
-    *expr = IdedExpr { id: inner.id, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args: vec![inner] }) };
+    *expr = IdedExpr {
+        id: inner.id,
+        expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args: vec![inner] }),
+    };
 }
 
 /// The expression inside of what [`install`] put around it.
 pub(super) fn unwrapped(expr: &IdedExpr) -> &IdedExpr {
     match &expr.expr {
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == CHARGE || func_name == CHARGE_LOOP => args.first().map_or(expr, unwrapped),
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == CHARGE || func_name == CHARGE_LOOP => {
+            args.first().map_or(expr, unwrapped)
+        }
         _ => expr,
     }
 }
@@ -175,12 +197,16 @@ fn rewrite_entry(entry: &mut EntryExpr, looped: bool) {
 fn rewrite_step(step: &mut IdedExpr, accumulator: &str) {
     let is_accumulator = |expr: &IdedExpr| matches!(&expr.expr, Expr::Ident(name) if name == accumulator);
     match &mut step.expr {
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::CONDITIONAL && args.len() == 3 => {
+        Expr::Call(CallExpr { func_name, target: None, args })
+            if func_name == operators::CONDITIONAL && args.len() == 3 =>
+        {
             rewrite(&mut args[0], true);
             rewrite_step(&mut args[1], accumulator);
             rewrite_step(&mut args[2], accumulator);
         }
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::ADD && args.first().is_some_and(is_accumulator) => {
+        Expr::Call(CallExpr { func_name, target: None, args })
+            if func_name == operators::ADD && args.first().is_some_and(is_accumulator) =>
+        {
             args.iter_mut().skip(1).for_each(|argument| rewrite(argument, true));
         }
         _ => rewrite(step, true),

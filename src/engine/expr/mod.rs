@@ -26,6 +26,7 @@ mod template;
 mod types;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
 use std::sync::Arc;
@@ -86,7 +87,9 @@ impl Expression {
             to_json(value).map_err(|refusal| match refusal {
                 Refusal::TooLarge => ExprError::TooLarge { expression: self.quoted() },
                 Refusal::TooDeep => ExprError::DeepValue { name: self.quoted().to_string(), depth: MAX_VALUE_DEPTH },
-                Refusal::NoJson(problem) => ExprError::Evaluation { expression: self.quoted(), problem: problem.to_owned() },
+                Refusal::NoJson(problem) => {
+                    ExprError::Evaluation { expression: self.quoted(), problem: problem.to_owned() }
+                }
             })
         })
     }
@@ -130,7 +133,11 @@ impl Condition {
     pub fn evaluate(&self, scope: &Scope) -> Result<bool, ExprError> {
         self.0.evaluate(scope, |value| match value.downcast_ref::<CelBool>() {
             Some(value) => Ok(*value.inner()),
-            None => Err(ExprError::WrongResult { expression: self.0.quoted(), got: value.get_type().name().to_owned(), expected: "a bool: compare it with something".to_owned() }),
+            None => Err(ExprError::WrongResult {
+                expression: self.0.quoted(),
+                got: value.get_type().name().to_owned(),
+                expected: "a bool: compare it with something".to_owned(),
+            }),
         })
     }
 }

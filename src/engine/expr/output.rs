@@ -1,7 +1,10 @@
 //! Values of the interpreter as JSON.
 
 use cel::common::{
-    types::{CelBool, CelDouble, CelDuration, CelInt, CelList, CelMap, CelNull, CelOptional, CelString, CelTimestamp, CelType, CelUInt},
+    types::{
+        CelBool, CelDouble, CelDuration, CelInt, CelList, CelMap, CelNull, CelOptional, CelString, CelTimestamp,
+        CelType, CelUInt,
+    },
     value::Val,
 };
 use chrono::SecondsFormat;
@@ -41,19 +44,30 @@ fn convert(value: &dyn Val, depth: usize, bytes_left: &mut usize) -> Result<Json
         return Ok((*value.inner()).into());
     }
     if let Some(value) = value.downcast_ref::<CelDouble>() {
-        return serde_json::Number::from_f64(*value.inner()).map(Json::Number).ok_or(Refusal::NoJson("a double that is infinite or no number has no JSON form: test it with math.isFinite() first"));
+        return serde_json::Number::from_f64(*value.inner()).map(Json::Number).ok_or(Refusal::NoJson(
+            "a double that is infinite or no number has no JSON form: test it with math.isFinite() first",
+        ));
     }
     if value.downcast_ref::<CelNull>().is_some() {
         return Ok(Json::Null);
     }
     if let Some(list) = value.downcast_ref::<CelList>() {
         let depth = depth.checked_sub(1).ok_or(Refusal::TooDeep)?;
-        return list.inner().iter().map(|item| convert(item.as_ref(), depth, bytes_left)).collect::<Result<_, _>>().map(Json::Array);
+        return list
+            .inner()
+            .iter()
+            .map(|item| convert(item.as_ref(), depth, bytes_left))
+            .collect::<Result<_, _>>()
+            .map(Json::Array);
     }
     if let Some(map) = value.downcast_ref::<CelMap>() {
         let depth = depth.checked_sub(1).ok_or(Refusal::TooDeep)?;
         // Sorted, since the interpreter's maps have no order and the same value must always give the same text.
-        let mut fields = map.inner().iter().map(|(key, value)| Ok((key_text(key.inner()), convert(value.as_ref(), depth, bytes_left)?))).collect::<Result<Vec<_>, _>>()?;
+        let mut fields = map
+            .inner()
+            .iter()
+            .map(|(key, value)| Ok((key_text(key.inner()), convert(value.as_ref(), depth, bytes_left)?)))
+            .collect::<Result<Vec<_>, _>>()?;
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (name, _) in &fields {
             take(bytes_left, name.len())?;

@@ -41,18 +41,27 @@ impl Program {
             return Err(ExprError::TooLong { bytes: source.len() });
         }
         if source.trim().is_empty() {
-            return Err(ExprError::Syntax { expression: Quoted::new(source), place: Place::UNKNOWN, problem: "it is empty".to_owned() });
+            return Err(ExprError::Syntax {
+                expression: Quoted::new(source),
+                place: Place::UNKNOWN,
+                problem: "it is empty".to_owned(),
+            });
         }
         let scanned = scan(source);
         if let End::Brace(at) = scanned.end {
-            let place = Place::of_char(source, source[..at].chars().count());
-            return Err(ExprError::Syntax { expression: Quoted::new(source), place, problem: "this `}` closes nothing".to_owned() });
+            let place = Place::after(&source[..at]);
+            return Err(ExprError::Syntax {
+                expression: Quoted::new(source),
+                place,
+                problem: "this `}` closes nothing".to_owned(),
+            });
         }
         if scanned.depth > MAX_DEPTH || scanned.chain > MAX_CHAIN {
             return Err(ExprError::TooDeep { expression: Quoted::new(source) });
         }
         // The parser is generated code with unwraps of its own; whatever else it may do, it shall not take a controller down.
-        let parsed = catch_unwind(|| ENVIRONMENT.parser().enable_ident_escape_syntax(true).parse_with_source_info(source));
+        let parsed =
+            catch_unwind(|| ENVIRONMENT.parser().enable_ident_escape_syntax(true).parse_with_source_info(source));
         let (mut expr, info) = parsed.map_err(|_| internal(source))?.map_err(|errors| syntax_error(source, errors))?;
         let checked = catch_unwind(AssertUnwindSafe(|| check(&expr, &info, roots))).map_err(|_| internal(source))??;
         meter::install(&mut expr);
@@ -60,7 +69,11 @@ impl Program {
     }
 
     /// Evaluates and hands the value to `take`, since the value may borrow from the scope.
-    pub(super) fn evaluate<T>(&self, scope: &Scope, take: impl FnOnce(&dyn Val) -> Result<T, ExprError>) -> Result<T, ExprError> {
+    pub(super) fn evaluate<T>(
+        &self,
+        scope: &Scope,
+        take: impl FnOnce(&dyn Val) -> Result<T, ExprError>,
+    ) -> Result<T, ExprError> {
         self.require(scope)?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         context.set_variable_resolver(scope);
@@ -76,11 +89,15 @@ impl Program {
     /// Errors: a variable that the expression uses has no value, or one that can't be converted.
     fn require(&self, scope: &Scope) -> Result<(), ExprError> {
         for reference in &self.references {
-            match scope.value(&reference.root) {
-                Some(Some(_)) => {}
-                Some(None) => return Err(ExprError::DeepValue { name: reference.root.clone(), depth: MAX_VALUE_DEPTH }),
-                None => return Err(ExprError::NotProvided { name: reference.root.clone(), expression: self.quoted(), known: scope.names() }),
+            if scope.value(&reference.root).is_some() {
+                continue;
             }
+            let name = reference.root.clone();
+            return Err(if scope.get(&name).is_some() {
+                ExprError::DeepValue { name, depth: MAX_VALUE_DEPTH }
+            } else {
+                ExprError::NotProvided { name, expression: self.quoted(), known: scope.names().into() }
+            });
         }
         Ok(())
     }
@@ -91,13 +108,17 @@ impl Program {
 }
 
 fn internal(source: &str) -> ExprError {
-    ExprError::Evaluation { expression: Quoted::new(source), problem: "the interpreter has a defect here: write it differently, and please report it".to_owned() }
+    ExprError::Evaluation {
+        expression: Quoted::new(source),
+        problem: "the interpreter has a defect here: write it differently, and please report it".to_owned(),
+    }
 }
 
 fn syntax_error(source: &str, errors: ParseErrors) -> ExprError {
     let expression = Quoted::new(source);
     let Some(first) = errors.errors.into_iter().next() else { return internal(source) };
-    let place = Place::at(usize::try_from(first.pos.0).unwrap_or_default(), usize::try_from(first.pos.1).unwrap_or_default());
+    let place =
+        Place::at(u32::try_from(first.pos.0).unwrap_or_default(), u32::try_from(first.pos.1).unwrap_or_default());
     if first.msg.contains("recursion") {
         return ExprError::TooDeep { expression };
     }

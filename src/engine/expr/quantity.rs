@@ -2,6 +2,8 @@
 //!
 //! Grammar and suffixes: `k8s.io/apimachinery/pkg/api/resource`. Values are exact to a billionth, as there.
 
+#![expect(clippy::needless_pass_by_value, reason = "the interpreter hands arguments over by value")]
+
 use std::{any::Any, fmt, sync::LazyLock};
 
 use cel::{
@@ -17,7 +19,8 @@ use super::environment::failed;
 /// Billionths in one.
 const NANO: i128 = 1_000_000_000;
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
-const DECIMAL: [(&str, i32); 9] = [("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const DECIMAL: [(&str, i32); 9] =
+    [("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 
 static TYPE: LazyLock<Type> = LazyLock::new(|| Type::new_unspecified_type("kubernetes.Quantity"));
 
@@ -30,7 +33,10 @@ impl Quantity {
     ///
     /// None: it is not a quantity, or too large to keep.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let digits_end = text.char_indices().find(|(at, c)| !(c.is_ascii_digit() || *c == '.' || *at == 0 && matches!(c, '+' | '-'))).map_or(text.len(), |(at, _)| at);
+        let digits_end = text
+            .char_indices()
+            .find(|(at, c)| !(c.is_ascii_digit() || *c == '.' || *at == 0 && matches!(c, '+' | '-')))
+            .map_or(text.len(), |(at, _)| at);
         let (number, suffix) = text.split_at(digits_end);
         let negative = number.starts_with('-');
         let number = number.trim_start_matches(['+', '-']);
@@ -78,7 +84,8 @@ impl fmt::Display for Quantity {
     /// As a plain decimal number, which is a quantity again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, fraction) = (self.0.unsigned_abs() / NANO.unsigned_abs(), self.0.unsigned_abs() % NANO.unsigned_abs());
+        let (whole, fraction) =
+            (self.0.unsigned_abs() / NANO.unsigned_abs(), self.0.unsigned_abs() % NANO.unsigned_abs());
         if fraction == 0 {
             write!(f, "{sign}{whole}")
         } else {
@@ -114,7 +121,9 @@ impl StaticVal for Quantity {}
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     let this = || TYPE.to_owned();
     env.add_overload("quantity", "quantity", vec![STRING_TYPE], quantity)?;
-    env.add_overload("isQuantity", "is_quantity", vec![STRING_TYPE], |arguments| Ok(CowVal::owned(CelBool::from(text(&arguments).and_then(Quantity::parse).is_some()))))?;
+    env.add_overload("isQuantity", "is_quantity", vec![STRING_TYPE], |arguments| {
+        Ok(CowVal::owned(CelBool::from(text(&arguments).and_then(Quantity::parse).is_some())))
+    })?;
     env.add_member_overload("compareTo", "quantity_compare", this(), vec![this()], |arguments| {
         let (a, b) = pair(&arguments)?;
         Ok(CowVal::owned(CelInt::from(a.cmp(&b) as i64)))
@@ -129,11 +138,15 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     })?;
     env.add_member_overload("add", "quantity_add", this(), vec![this()], |arguments| {
         let (a, b) = pair(&arguments)?;
-        a.0.checked_add(b.0).map(|sum| CowVal::owned(Quantity(sum))).ok_or_else(|| failed("add", "the sum is too large"))
+        a.0.checked_add(b.0)
+            .map(|sum| CowVal::owned(Quantity(sum)))
+            .ok_or_else(|| failed("add", "the sum is too large"))
     })?;
     env.add_member_overload("sub", "quantity_sub", this(), vec![this()], |arguments| {
         let (a, b) = pair(&arguments)?;
-        a.0.checked_sub(b.0).map(|difference| CowVal::owned(Quantity(difference))).ok_or_else(|| failed("sub", "the difference is too large"))
+        a.0.checked_sub(b.0)
+            .map(|difference| CowVal::owned(Quantity(difference)))
+            .ok_or_else(|| failed("sub", "the difference is too large"))
     })?;
     env.add_member_overload("sign", "quantity_sign", this(), vec![], |arguments| {
         let sign = receiver(&arguments)?.0.signum();
@@ -144,7 +157,10 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     })?;
     env.add_member_overload("asInteger", "quantity_integer", this(), vec![], |arguments| {
         let quantity = receiver(&arguments)?;
-        quantity.as_integer().map(|number| CowVal::owned(CelInt::from(number))).ok_or_else(|| failed("asInteger", format!("{quantity} is not an int: use asApproximateFloat()")))
+        quantity
+            .as_integer()
+            .map(|number| CowVal::owned(CelInt::from(number)))
+            .ok_or_else(|| failed("asInteger", format!("{quantity} is not an int: use asApproximateFloat()")))
     })?;
     env.add_member_overload("asApproximateFloat", "quantity_float", this(), vec![], |arguments| {
         Ok(CowVal::owned(CelDouble::from(receiver(&arguments)?.as_double())))
@@ -165,7 +181,11 @@ fn text<'a>(arguments: &'a [CowVal<'_, '_>]) -> Option<&'a str> {
 }
 
 fn receiver(arguments: &[CowVal<'_, '_>]) -> Result<Quantity, ExecutionError> {
-    arguments.first().and_then(|value| value.downcast_ref::<Quantity>()).copied().ok_or(ExecutionError::MissingArgumentOrTarget)
+    arguments
+        .first()
+        .and_then(|value| value.downcast_ref::<Quantity>())
+        .copied()
+        .ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
 fn pair(arguments: &[CowVal<'_, '_>]) -> Result<(Quantity, Quantity), ExecutionError> {

@@ -34,7 +34,8 @@ pub(super) fn scan(text: &str) -> Scan {
                 continue;
             }
             b'`' => {
-                at = bytes[at + 1..].iter().position(|byte| *byte == b'`').map_or(bytes.len(), |length| at + length + 2);
+                at =
+                    bytes[at + 1..].iter().position(|byte| *byte == b'`').map_or(bytes.len(), |length| at + length + 2);
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
@@ -63,7 +64,9 @@ pub(super) fn scan(text: &str) -> Scan {
                 }
             }
             b'.' | b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'<' | b'>' | b'=' | b'?' => count(&mut open, &mut chain),
-            b'i' if bytes[at..].starts_with(b"in") && is_word_edge(bytes, at) && is_word_edge(bytes, at + 2) => count(&mut open, &mut chain),
+            b'i' if bytes[at..].starts_with(b"in") && is_word_edge(bytes, at) && is_word_edge(bytes, at + 2) => {
+                count(&mut open, &mut chain);
+            }
             _ => {}
         }
         at += 1;

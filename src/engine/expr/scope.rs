@@ -61,10 +61,10 @@ impl Scope {
         list(self.0.keys().map(String::as_str))
     }
 
-    /// The value as the interpreter reads it. None: no such variable; `Some(None)`: it is nested too deeply.
-    pub(super) fn value(&self, name: &str) -> Option<Option<&dyn Val>> {
+    /// The value as the interpreter reads it. None: there is no such variable, or it is nested too deeply.
+    pub(super) fn value(&self, name: &str) -> Option<&dyn Val> {
         let variable = self.0.get(name)?;
-        Some(variable.converted.get_or_init(|| convert(&variable.json, MAX_VALUE_DEPTH)).as_deref())
+        variable.converted.get_or_init(|| convert(&variable.json, MAX_VALUE_DEPTH)).as_deref()
     }
 }
 
@@ -76,7 +76,7 @@ impl fmt::Debug for Scope {
 
 impl VariableResolver for Scope {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        self.value(variable).flatten().map(CowVal::Borrowed)
+        self.value(variable).map(CowVal::Borrowed)
     }
 }
 
@@ -98,7 +98,10 @@ fn convert(value: &Json, depth: usize) -> Option<Box<dyn Val>> {
         }
         Json::Object(fields) => {
             let depth = depth.checked_sub(1)?;
-            let fields = fields.iter().map(|(name, field)| Some((CelMapKey::from(name.clone()), convert(field, depth)?))).collect::<Option<HashMap<_, _>>>()?;
+            let fields = fields
+                .iter()
+                .map(|(name, field)| Some((CelMapKey::from(name.clone()), convert(field, depth)?)))
+                .collect::<Option<HashMap<_, _>>>()?;
             Box::new(CelMap::from(fields))
         }
     })

@@ -1,11 +1,11 @@
 //! Texts and JSON trees with `${...}` parts.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Expression, ExprError, MAX_OUTPUT_BYTES, MAX_VALUE_DEPTH, Reference, Roots, Scope,
+    ExprError, Expression, MAX_OUTPUT_BYTES, MAX_VALUE_DEPTH, Reference, Roots, Scope,
     error::{Place, Quoted},
     scan::{End, scan},
 };
@@ -39,8 +39,8 @@ impl Template {
                 rest = after;
             } else if let Some(inside) = rest.strip_prefix("${") {
                 let End::Brace(end) = scan(inside).end else {
-                    let at = source[..source.len() - rest.len()].chars().count();
-                    return Err(ExprError::Unclosed { template: Quoted::new(source), place: Place::of_char(source, at) });
+                    let place = Place::after(&source[..source.len() - rest.len()]);
+                    return Err(ExprError::Unclosed { template: Quoted::new(source), place });
                 };
                 if !text.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut text)));
@@ -86,17 +86,19 @@ impl Template {
         for part in self.parts.iter() {
             match part {
                 Part::Text(text) => rendered.push_str(text),
-                Part::Expression(expression) => match expression.evaluate(scope)? {
-                    Json::String(text) => rendered.push_str(&text),
-                    Json::Null => {
-                        return Err(ExprError::WrongResult {
+                Part::Expression(expression) => {
+                    match expression.evaluate(scope)? {
+                        Json::String(text) => rendered.push_str(&text),
+                        Json::Null => {
+                            return Err(ExprError::WrongResult {
                             expression: expression.quoted(),
                             got: "null".to_owned(),
                             expected: "a value to put into the text: test for null first, as in `x == null ? \"none\" : x`".to_owned(),
                         });
+                        }
+                        value => rendered.push_str(&value.to_string()),
                     }
-                    value => rendered.push_str(&value.to_string()),
-                },
+                }
             }
             self.within_bounds(rendered.len())?;
         }
@@ -112,7 +114,11 @@ impl Template {
     }
 
     fn within_bounds(&self, bytes: usize) -> Result<(), ExprError> {
-        if bytes > MAX_OUTPUT_BYTES { Err(ExprError::TooLarge { expression: Quoted::new(&self.source) }) } else { Ok(()) }
+        if bytes > MAX_OUTPUT_BYTES {
+            Err(ExprError::TooLarge { expression: Quoted::new(&self.source) })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -121,7 +127,7 @@ fn in_template(mut error: ExprError) -> ExprError {
     if let ExprError::UnknownVariable { name, hint, .. } = &mut error
         && hint.is_empty()
     {
-        *hint = format!("; for a literal ${{{name}}}, as shells have it, write $${{{name}}}");
+        *hint = format!("; for a literal ${{{name}}}, as shells have it, write $${{{name}}}").into();
     }
     error
 }
@@ -145,10 +151,18 @@ struct Renderer<'a> {
 
 impl Renderer<'_> {
     fn render(&mut self, value: &Json, depth: usize) -> Result<Json, ExprError> {
-        let deeper = || depth.checked_sub(1).ok_or(ExprError::DeepValue { name: "the value to render".to_owned(), depth: MAX_VALUE_DEPTH });
+        let deeper = || {
+            depth
+                .checked_sub(1)
+                .ok_or(ExprError::DeepValue { name: "the value to render".to_owned(), depth: MAX_VALUE_DEPTH })
+        };
         match value {
             Json::String(text) => {
-                let rendered = if text.contains("${") { Template::parse(text, self.roots)?.render_value(self.scope)? } else { value.clone() };
+                let rendered = if text.contains("${") {
+                    Template::parse(text, self.roots)?.render_value(self.scope)?
+                } else {
+                    value.clone()
+                };
                 self.take(text, &rendered)?;
                 Ok(rendered)
             }
@@ -161,7 +175,11 @@ impl Renderer<'_> {
                 let mut rendered = Map::new();
                 for (key, field) in fields {
                     let field = self.render(field, depth)?;
-                    let key = if key.contains("${") { Template::parse(key, self.roots)?.render(self.scope)? } else { key.clone() };
+                    let key = if key.contains("${") {
+                        Template::parse(key, self.roots)?.render(self.scope)?
+                    } else {
+                        key.clone()
+                    };
                     if rendered.contains_key(&key) {
                         let problem = "two keys of the same object render to this text: make them differ".to_owned();
                         return Err(ExprError::Evaluation { expression: Quoted::new(&key), problem });
@@ -176,7 +194,10 @@ impl Renderer<'_> {
 
     fn take(&mut self, source: &str, rendered: &Json) -> Result<(), ExprError> {
         let bytes = rendered.as_str().map_or_else(|| rendered.to_string().len(), str::len);
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| ExprError::TooLarge { expression: Quoted::new(source) })?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(bytes)
+            .ok_or_else(|| ExprError::TooLarge { expression: Quoted::new(source) })?;
         Ok(())
     }
 }
@@ -190,7 +211,11 @@ pub fn check_json(value: &Json, roots: &Roots) -> Result<(), (String, ExprError)
 }
 
 fn check_at(value: &Json, roots: &Roots, path: &mut String, depth: usize) -> Result<(), (String, Box<ExprError>)> {
-    let deeper = |path: &str| depth.checked_sub(1).ok_or_else(|| (path.to_owned(), Box::new(ExprError::DeepValue { name: "the value".to_owned(), depth: MAX_VALUE_DEPTH })));
+    let deeper = |path: &str| {
+        depth.checked_sub(1).ok_or_else(|| {
+            (path.to_owned(), Box::new(ExprError::DeepValue { name: "the value".to_owned(), depth: MAX_VALUE_DEPTH }))
+        })
+    };
     let check = |text: &str, path: &str| {
         if !text.contains("${") {
             return Ok(());
@@ -203,7 +228,8 @@ fn check_at(value: &Json, roots: &Roots, path: &mut String, depth: usize) -> Res
         Json::Array(items) => {
             let depth = deeper(path)?;
             for (index, item) in items.iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
+                // Writing to a String does not fail.
+                let _ = write!(path, "[{index}]");
                 check_at(item, roots, path, depth)?;
                 path.truncate(length);
             }
@@ -226,7 +252,7 @@ fn check_at(value: &Json, roots: &Roots, path: &mut String, depth: usize) -> Res
 fn push_key(path: &mut String, key: &str) {
     let is_plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !is_plain {
-        path.push_str(&format!("[{}]", Json::String(Quoted::new(key).to_string())));
+        let _ = write!(path, "[{}]", Json::String(Quoted::new(key).to_string()));
     } else if path.is_empty() {
         path.push_str(key);
     } else {

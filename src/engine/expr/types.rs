@@ -5,6 +5,7 @@ use std::fmt;
 use cel::common::ast::{LiteralValue, operators};
 
 /// A type, as far as it is certain.
+#[expect(clippy::enum_variant_names, reason = "CEL calls it so: the type of types")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     /// Not known before the values are.
@@ -109,14 +110,18 @@ pub(super) fn of_binary(operator: &str, left: Type, right: Type) -> Result<Type,
         operators::SUBSTRACT => subtracted(left, right),
         operators::MULTIPLY | operators::DIVIDE => same_of(&[Int, Uint, Double], left, right),
         operators::MODULO => same_of(&[Int, Uint], left, right),
-        operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS => is_ordered(left, right).then_some(Bool),
+        operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS => {
+            is_ordered(left, right).then_some(Bool)
+        }
         operators::EQUALS | operators::NOT_EQUALS => is_equatable(left, right).then_some(Bool),
         operators::IN => right.may_be_one_of(&[List, Map]).then_some(Bool),
         _ => Some(Dyn),
     };
     result.ok_or_else(|| {
         let hint = match (left, right) {
-            (String, other) | (other, String) if operator == operators::ADD && (other.is_number() || other == Bool) => "; write string(...) around the other value",
+            (String, other) | (other, String) if operator == operators::ADD && (other.is_number() || other == Bool) => {
+                "; write string(...) around the other value"
+            }
             (Int, Double) | (Double, Int) => "; write double(...) around the int",
             (Int, Uint) | (Uint, Int) => "; write int(...) around the uint",
             (Quantity, Quantity) => "; quantities have methods: a.isGreaterThan(b), a.isLessThan(b), a.add(b)",
@@ -130,7 +135,8 @@ pub(super) fn of_binary(operator: &str, left: Type, right: Type) -> Result<Type,
 }
 
 fn same_of(types: &[Type], left: Type, right: Type) -> Option<Type> {
-    (left.may_be(right) && left.may_be_one_of(types) && right.may_be_one_of(types)).then(|| if left == Dyn { right } else { left })
+    (left.may_be(right) && left.may_be_one_of(types) && right.may_be_one_of(types))
+        .then(|| if left == Dyn { right } else { left })
 }
 
 fn added(left: Type, right: Type) -> Option<Type> {

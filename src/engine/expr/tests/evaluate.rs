@@ -4,7 +4,11 @@ use super::*;
 fn conditions_hold_or_not() {
     for (source, expected, why) in [
         ("object.status.phase == 'Enabled'", true, "a field is compared"),
-        ("object.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')", true, "a loop finds a condition"),
+        (
+            "object.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')",
+            true,
+            "a loop finds a condition",
+        ),
         ("object.status.conditions.all(c, c.status == 'True')", false, "or does not"),
         ("has(object.status.phase)", true, "what is there"),
         ("has(object.status.missing)", false, "what is not"),
@@ -16,7 +20,11 @@ fn conditions_hold_or_not() {
         ("object.spec.nothing == null", true, "null is a value"),
         ("duration('90s') > duration('1m')", true, "durations have an order"),
         ("duration(phases.activation.p95) < duration('90s')", true, "durations come as texts"),
-        ("timestamp('2026-11-24T00:00:00Z') - timestamp(cycle.startedAt) == duration('14h')", true, "times are subtracted"),
+        (
+            "timestamp('2026-11-24T00:00:00Z') - timestamp(cycle.startedAt) == duration('14h')",
+            true,
+            "times are subtracted",
+        ),
         ("quantity(object.spec.memory).isLessThan(quantity('1Gi'))", true, "quantities are compared"),
         ("quantity('1Gi') == quantity('1024Mi')", true, "however they are written"),
         ("params.image.matches('^registry[.]example/')", true, "patterns match"),
@@ -31,9 +39,17 @@ fn conditions_hold_or_not() {
         ("[2, 9, 4].max() == 9 && [2, 9, 4].min() == 2", true, "extremes"),
         ("'a-b-c'.replace('-', '+') == 'a+b+c' && 'a-b-c'.replace('-', '+', 1) == 'a+b-c'", true, "texts are replaced"),
         ("['a', 'b'].join('-') == 'a-b' && ['a', 'b'].join() == 'ab'", true, "and joined"),
-        ("'tacocat'.indexOf('c') == 2 && 'tacocat'.lastIndexOf('c') == 4 && 'tacocat'.indexOf('c', 3) == 4", true, "and searched"),
+        (
+            "'tacocat'.indexOf('c') == 2 && 'tacocat'.lastIndexOf('c') == 4 && 'tacocat'.indexOf('c', 3) == 4",
+            true,
+            "and searched",
+        ),
         ("'tacocat'.indexOf('x') == -1 && 'abc'.lastIndexOf('') == 3", true, "with or without success"),
-        ("'v1.2.3'.find('[0-9]+') == '1' && 'v1.2.3'.findAll('[0-9]+') == ['1', '2', '3'] && '1 2 3'.findAll('[0-9]', 2).size() == 2", true, "and taken apart"),
+        (
+            "'v1.2.3'.find('[0-9]+') == '1' && 'v1.2.3'.findAll('[0-9]+') == ['1', '2', '3'] && '1 2 3'.findAll('[0-9]', 2).size() == 2",
+            true,
+            "and taken apart",
+        ),
         ("optional.of(1).hasValue()", true, "optionals"),
     ] {
         assert_eq!(holds(source), Ok(expected), "{source}: {why}");
@@ -60,6 +76,7 @@ fn values_become_json() {
         ("type(1)", json!("int"), "a type"),
         ("object.status.conditions.map(c, c.type)", json!(["Ready", "Stalled"]), "a map over a list"),
         ("object.metadata.labels.map(key, key)", json!(["app"]), "a loop over a map takes its keys"),
+        ("{'b': 1, 'c': 2, 'a': 3, 2: 0, 1: 0}.map(key, key)", json!([1, 2, "a", "b", "c"]), "in their order"),
     ] {
         assert_eq!(evaluate(source), Ok(expected), "{source}: {why}");
     }
@@ -68,20 +85,36 @@ fn values_become_json() {
 #[test]
 fn failures_say_what_to_do() {
     for (source, parts, why) in [
-        ("object.status.phse == 'a'", &["`object.status` has no key `phse` (it has: conditions, phase, ratio)", "did you mean phase?"][..], "which key of what"),
-        ("object.spec.template.x == 1", &["`object.spec` has no key `template`", "has(object.spec.template)"], "the innermost that is there"),
+        (
+            "object.status.phse == 'a'",
+            &["`object.status` has no key `phse` (it has: conditions, phase, ratio)", "did you mean phase?"][..],
+            "which key of what",
+        ),
+        (
+            "object.spec.template.x == 1",
+            &["`object.spec` has no key `template`", "has(object.spec.template)"],
+            "the innermost that is there",
+        ),
         ("params['nope'] == 1", &["`params` has no key `nope`"], "keys in brackets"),
         ("params[object.metadata.name] == 1", &["`params` has no key `schedule`"], "computed keys"),
         ("steps['load'].inputs == 1", &["`steps[\"load\"]` has no key `inputs`"], "paths are told as written"),
         ("object.status.conditions.all(c, c.reason == 'x')", &["`c` has no key `reason`"], "inside of loops"),
         ("object.spec.nothing.x == 1", &["null"], "null has no fields"),
-        ("object.spec.replicas + object.status.ratio > 1", &["`+` does not take int and float"], "types that do not add"),
+        (
+            "object.spec.replicas + object.status.ratio > 1",
+            &["`+` does not take int and float"],
+            "types that do not add",
+        ),
         ("object.spec.replicas / 0 == 1", &["division by zero"], "division by zero"),
         ("object.status.conditions[5].type == 'x'", &["no element of that index"], "lists have an end"),
         ("object.spec.replicas", &["gave int, expected a bool"], "a field that is no bool"),
         ("duration(object.metadata.name) > duration('1s')", &["duration"], "texts that are no durations"),
         ("9223372036854775807 + object.spec.replicas > 1", &["too large"], "ints have an end"),
-        ("object.metadata.name.matches(object.metadata.name + '(')", &["not a usable regular expression"], "patterns that come as values"),
+        (
+            "object.metadata.name.matches(object.metadata.name + '(')",
+            &["not a usable regular expression"],
+            "patterns that come as values",
+        ),
         ("[1, 2].join() == object.metadata.name", &["something else than strings"], "join takes strings"),
         ("[].max() == object", &["the list is empty"], "an empty list has no largest"),
         ("quantity('1.5').asInteger() == object.spec.replicas", &["1.5 is not an int"], "quantities that are no ints"),
@@ -103,7 +136,10 @@ fn what_is_missing_can_be_told_from_what_is_wrong() {
     }
     let condition = Condition::parse("response.status == 200", &Roots::new(["response"])).unwrap();
     let error = condition.evaluate(&scope()).unwrap_err();
-    assert!(error.is_missing() && error.to_string().contains("needs the variable `response`"), "a variable may get a value: {error}");
+    assert!(
+        error.is_missing() && error.to_string().contains("needs the variable `response`"),
+        "a variable may get a value: {error}"
+    );
 }
 
 #[test]

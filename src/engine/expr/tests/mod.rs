@@ -2,6 +2,7 @@
 
 mod bounds;
 mod evaluate;
+mod guide;
 mod parse;
 mod properties;
 mod templates;
@@ -15,7 +16,10 @@ fn scope() -> Scope {
     Scope::new()
         .with("params", json!({ "image": "registry.example/soak:1", "count": 3, "with-dash": "d" }))
         .with("cycle", json!({ "number": 7, "startedAt": "2026-11-23T10:00:00Z" }))
-        .with("steps", json!({ "load": { "outputs": { "p95": 87.5, "requests": 1200 } }, "backups-enabled": { "outputs": {} } }))
+        .with(
+            "steps",
+            json!({ "load": { "outputs": { "p95": 87.5, "requests": 1200 } }, "backups-enabled": { "outputs": {} } }),
+        )
         .with("phases", json!({ "activation": { "p95": "80s" } }))
         .with(
             "object",

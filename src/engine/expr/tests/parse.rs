@@ -3,17 +3,45 @@ use super::{super::functions, *};
 #[test]
 fn names_that_do_not_exist_are_refused_with_what_does() {
     for (source, parts, why) in [
-        ("parms.image == ''", &["unknown variable `parms`", "known: cycle, object, params, phases, steps", "did you mean params?"][..], "a slip of the pen is guessed"),
-        ("elephant == 1", &["unknown variable `elephant`", "(column 1)", "known: "], "what has no like gets the list alone"),
+        (
+            "parms.image == ''",
+            &["unknown variable `parms`", "known: cycle, object, params, phases, steps", "did you mean params?"][..],
+            "a slip of the pen is guessed",
+        ),
+        (
+            "elephant == 1",
+            &["unknown variable `elephant`", "(column 1)", "known: "],
+            "what has no like gets the list alone",
+        ),
         ("true && elephant", &["(column 9)"], "the place is told"),
         ("true &&\n  elephant", &["(line 2, column 3)"], "also on later lines"),
         ("'äöü' == elephant", &["(column 10)"], "columns count characters"),
-        ("steps.load-test.outputs.x == 1", &["unknown variable `test`", "steps[\"load-test\"]"], "a dash in a name is explained"),
-        ("object.items.all(item, itm == 1)", &["unknown variable `itm`", "did you mean item?"], "variables of loops are known inside of them"),
+        (
+            "steps.load-test.outputs.x == 1",
+            &["unknown variable `test`", "steps[\"load-test\"]"],
+            "a dash in a name is explained",
+        ),
+        (
+            "object.items.all(item, itm == 1)",
+            &["unknown variable `itm`", "did you mean item?"],
+            "variables of loops are known inside of them",
+        ),
         ("object.items.all(item, true) && item", &["unknown variable `item`"], "and not outside"),
-        ("sise(object) == 1", &["unknown function `sise`", "did you mean size?", "functions: bool, bytes"], "functions are guessed"),
-        ("object.name.startWith('a')", &["unknown function `startWith`", "did you mean startsWith?", "methods: "], "methods are guessed"),
-        ("startsWith(object.name, 'a')", &["it is called as x.startsWith()"], "a method called as a function is explained"),
+        (
+            "sise(object) == 1",
+            &["unknown function `sise`", "did you mean size?", "functions: bool, bytes"],
+            "functions are guessed",
+        ),
+        (
+            "object.name.startWith('a')",
+            &["unknown function `startWith`", "did you mean startsWith?", "methods: "],
+            "methods are guessed",
+        ),
+        (
+            "startsWith(object.name, 'a')",
+            &["it is called as x.startsWith()"],
+            "a method called as a function is explained",
+        ),
         ("object.name.int() == 1", &["it is called as int(x)"], "and the other way round"),
         ("math.absolute(1) == 1", &["unknown function `absolute`"], "functions in namespaces are known"),
         ("[1, 1].distinct() == [1]", &["unknown function `distinct`"], "what has no bound is left out"),
@@ -38,6 +66,7 @@ fn what_is_not_cel_is_refused() {
         ("true & false", "write `&&`", "so is a single &"),
         ("object.phase == 'x", "a string is not closed", "quotes come in pairs"),
         ("true}", "closes nothing", "a stray brace"),
+        ("'äöü' == 1 2", "(column 12)", "the parser's columns count characters too"),
         ("1 2", "not valid CEL", "two expressions"),
     ] {
         let text = refusal(source);
@@ -75,7 +104,11 @@ fn certain_type_errors_are_refused() {
         ("phases.activation.p95 < duration('90x')", "90x", "literal durations are read"),
         ("quantity('1gi').isInteger()", "is not a quantity", "so are quantities"),
         ("object.name.matches('a(')", "not a usable regular expression", "and patterns"),
-        ("quantity('1').isLessThan(quantity('2')) && quantity('1') < quantity('2')", "quantities have methods", "quantities have no operators"),
+        (
+            "quantity('1').isLessThan(quantity('2')) && quantity('1') < quantity('2')",
+            "quantities have methods",
+            "quantities have no operators",
+        ),
     ] {
         let text = refusal(source);
         assert!(text.contains(part), "{source}: {why}: {text}");
@@ -126,7 +159,14 @@ fn references_are_extracted() {
         let parsed = Condition::parse(source, &roots()).unwrap_or_else(|error| panic!("{source}: {error}"));
         let found: Vec<String> = parsed
             .references()
-            .map(|it| format!("{}{}{}", it.root, it.field.map(|field| format!(".{field}")).unwrap_or_default(), if it.optional { "?" } else { "" }))
+            .map(|it| {
+                format!(
+                    "{}{}{}",
+                    it.root,
+                    it.field.map(|field| format!(".{field}")).unwrap_or_default(),
+                    if it.optional { "?" } else { "" }
+                )
+            })
             .collect();
         assert_eq!(found, expected, "{source}: {why}");
     }

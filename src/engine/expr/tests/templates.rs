@@ -55,7 +55,11 @@ fn json_trees_are_rendered() {
         (json!({ "n": " ${cycle.number}" }), json!({ "n": " 7" }), "a text around it makes it a text"),
         (json!({ "l": "${object.metadata.labels}" }), json!({ "l": { "app": "backup" } }), "objects too"),
         (json!({ "x": "${object.spec.nothing}" }), json!({ "x": null }), "null too"),
-        (json!({ "run-${cycle.number}": [1, true, null, "${'a'}"] }), json!({ "run-7": [1, true, null, "a"] }), "keys are rendered"),
+        (
+            json!({ "run-${cycle.number}": [1, true, null, "${'a'}"] }),
+            json!({ "run-7": [1, true, null, "a"] }),
+            "keys are rendered",
+        ),
         (json!("${params.count}"), json!(3), "a string alone"),
         (json!({ "a": "$${x}" }), json!({ "a": "${x}" }), "literal braces"),
     ] {
@@ -68,7 +72,11 @@ fn json_trees_are_rendered() {
 #[test]
 fn templates_in_json_are_checked_with_their_path() {
     for (value, path, why) in [
-        (json!({ "spec": { "containers": [{ "args": ["a", "${nope}"] }] } }), "spec.containers[0].args[1]", "objects and lists"),
+        (
+            json!({ "spec": { "containers": [{ "args": ["a", "${nope}"] }] } }),
+            "spec.containers[0].args[1]",
+            "objects and lists",
+        ),
         (json!({ "labels": { "a/b": "${nope}" } }), "labels[\"a/b\"]", "keys that are no words"),
         (json!({ "x-${nope}": 1 }), "[\"x-${nope}\"]", "keys that fail"),
         (json!("${nope}"), "", "a string alone"),

@@ -1,0 +1,202 @@
+//! Performs what the engine asked for. Each effect is a task beside the reconcile, so a slow one delays nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Preconditions},
+    runtime::reflector::ObjectRef,
+};
+use tokio::{task::JoinHandle, time::timeout};
+use tracing::{Instrument, info_span, warn};
+
+use crate::{
+    api::{SoakRun, status::HeldObject},
+    engine::{self, Effect, Plan, StepKey, StepSeen, held_name},
+    steps,
+};
+
+use super::{
+    Shell,
+    memory::{DOUBT, Fact, Memory, Outcome, Task},
+    observe::{context, identity},
+    plans::Parsed,
+    records,
+};
+
+/// A run at one version, as a task needs it.
+#[derive(Clone)]
+pub struct Subject {
+    /// Shared by all.
+    pub shell: Arc<Shell>,
+    /// The parsed spec.
+    pub plan: Arc<Plan>,
+    /// The run with the status that asked for the effect.
+    pub run: Arc<SoakRun>,
+}
+
+/// Starts what was asked for and is not under way, and waits a moment for it. True if something has been done by then.
+pub async fn perform(shell: &Arc<Shell>, plan: &Parsed, run: &Arc<SoakRun>, memory: &Arc<Memory>, effects: Vec<Effect>, patience: Duration) -> bool {
+    let mut started: Vec<JoinHandle<()>> = Vec::new();
+    for effect in effects {
+        if let Effect::Notify(note) = effect {
+            shell.notes.tell(run, note);
+            continue;
+        }
+        let Some(task) = task(&effect, run, memory) else { continue };
+        if !memory.take_on(&task) {
+            continue;
+        }
+        let subject = plan.as_ref().ok().map(|plan| Subject { shell: shell.clone(), plan: plan.clone(), run: run.clone() });
+        let (shell, run, memory) = (shell.clone(), run.clone(), memory.clone());
+        let span = span(&run, &effect);
+        let work = async move {
+            let outcome = match subject {
+                Some(subject) => carry_out(&subject, &task, effect).await,
+                None => carry_out_without_plan(&shell, &run, effect).await,
+            };
+            memory.note(&task, outcome);
+            // The receiver goes only with the process.
+            let _ = shell.wake.send(ObjectRef::from_obj(&*run));
+        };
+        started.push(tokio::spawn(work.instrument(span)));
+    }
+    if started.is_empty() {
+        return false;
+    }
+    // What takes longer wakes the run when it is done.
+    timeout(patience, join_all(started)).await.is_ok()
+}
+
+/// The task that an effect is; none when it needs no task of its own.
+fn task(effect: &Effect, run: &SoakRun, memory: &Memory) -> Option<Task> {
+    Some(match effect {
+        Effect::AddFinalizer | Effect::RemoveFinalizer | Effect::Notify(_) => return None,
+        Effect::Validate => Task::Validate,
+        Effect::Begin(key) => Task::Begin(key.clone()),
+        Effect::Observe(key) => return look_closer(key, memory),
+        Effect::Stop(key) => Task::Stop(key.clone()),
+        Effect::DeletePod { uid, .. } => Task::DeletePod(uid.clone()),
+        Effect::Release(object) => Task::Release(held_name(object)),
+        Effect::StoreRecord => {
+            let pass = run.status.as_ref()?.current.as_ref()?;
+            Task::Record(pass.section, pass.cycle)
+        }
+        Effect::PruneRecords(cycles) => Task::Prune(cycles.clone()),
+        Effect::StoreSummary => Task::Summary,
+        Effect::DeleteRun => Task::DeleteRun,
+    })
+}
+
+/// A live step of which nothing is known for sure: taken up if this process has not begun it, doubted if it stays silent.
+fn look_closer(key: &StepKey, memory: &Memory) -> Option<Task> {
+    let known = memory.step(key);
+    if known.certain.is_some() || memory.is_busy(key) {
+        return None;
+    }
+    if known.follow.is_none() {
+        return Some(Task::Resume(key.clone()));
+    }
+    known.unknown_since.filter(|since| since.elapsed() >= DOUBT).map(|_| Task::Confirm(key.clone()))
+}
+
+async fn carry_out(subject: &Subject, task: &Task, effect: Effect) -> Outcome {
+    let Subject { shell, plan, run } = subject;
+    match effect {
+        Effect::Validate => Outcome::Told(Fact::Validation(records::validate(subject).await)),
+        Effect::Begin(key) | Effect::Observe(key) => step(subject, task, key).await,
+        Effect::Stop(key) => {
+            let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
+            let scope = engine::scope(plan, run, &status);
+            let Some(context) = context(shell, plan, &status, &identity, &key, &scope) else { return Outcome::Done };
+            match steps::stop(&context).await {
+                // It is asked for again while the step lives, but not all the time.
+                Ok(()) => Outcome::TryAgain,
+                Err(failure) => {
+                    warn!(step = key.step, %failure, "a step could not be asked to stop");
+                    Outcome::TryAgain
+                }
+            }
+        }
+        Effect::StoreRecord => records::store_record(subject).await,
+        Effect::PruneRecords(cycles) => records::prune(subject, &cycles).await,
+        Effect::StoreSummary => records::store_summary(subject).await,
+        other => carry_out_without_plan(shell, run, other).await,
+    }
+}
+
+async fn step(subject: &Subject, task: &Task, key: StepKey) -> Outcome {
+    let Subject { shell, plan, run } = subject;
+    let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
+    let scope = engine::scope(plan, run, &status);
+    let Some(context) = context(shell, plan, &status, &identity, &key, &scope) else { return Outcome::Done };
+    let (seen, follow) = match task {
+        Task::Confirm(_) => {
+            let follow = shell.memories.of(&identity.uid).step(&key).follow;
+            (steps::confirm_absent(&context, follow.as_deref()).await, None)
+        }
+        Task::Resume(_) => {
+            let begun = steps::resume(&context).await;
+            (begun.seen, begun.follow)
+        }
+        _ => {
+            let begun = steps::begin(&context).await;
+            (begun.seen, begun.follow)
+        }
+    };
+    let silent = follow.is_none() && !matches!(seen, StepSeen::Ended(_) | StepSeen::Absent);
+    if silent && !matches!(task, Task::Begin(_)) {
+        return Outcome::TryAgain;
+    }
+    Outcome::Told(Fact::Step(key, seen, follow))
+}
+
+/// What must go on even when the spec can't be parsed (any more).
+async fn carry_out_without_plan(shell: &Shell, run: &SoakRun, effect: Effect) -> Outcome {
+    match effect {
+        Effect::DeletePod { name, uid } => match steps::delete_pod(&shell.cluster, &identity(run), &name, &uid).await {
+            Ok(()) => Outcome::Done,
+            Err(failure) => {
+                warn!(pod = name, %failure, "a pod could not be deleted");
+                Outcome::TryAgain
+            }
+        },
+        Effect::Release(object) => release(shell, run, &object).await,
+        Effect::DeleteRun => delete_run(shell, run).await,
+        _ => Outcome::Done,
+    }
+}
+
+async fn release(shell: &Shell, run: &SoakRun, object: &HeldObject) -> Outcome {
+    match steps::release(&shell.cluster, &identity(run), object).await {
+        released if released.is_done() => Outcome::Told(Fact::Released(held_name(object))),
+        pending => {
+            warn!(object = held_name(object), state = ?pending, "an object is not deleted yet");
+            Outcome::TryAgain
+        }
+    }
+}
+
+async fn delete_run(shell: &Shell, run: &SoakRun) -> Outcome {
+    let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
+    let parameters = DeleteParams { preconditions: Some(Preconditions { uid: run.uid(), resource_version: None }), ..DeleteParams::background() };
+    match runs.delete(&run.name_any(), &parameters).await {
+        Ok(_) => Outcome::Done,
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Outcome::Done,
+        Err(error) => {
+            warn!(%error, "a finished run could not be deleted");
+            Outcome::TryAgain
+        }
+    }
+}
+
+fn span(run: &SoakRun, effect: &Effect) -> tracing::Span {
+    let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+    match effect {
+        Effect::Begin(key) | Effect::Observe(key) | Effect::Stop(key) => {
+            info_span!("step", namespace, run = name, cycle = key.cycle, phase = key.phase, step = key.step)
+        }
+        _ => info_span!("effect", namespace, run = name),
+    }
+}

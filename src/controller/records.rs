@@ -1,0 +1,170 @@
+//! Records and validation: the effects that look at a whole pass or the whole run.
+
+use std::collections::BTreeMap;
+
+use chrono::{SubsecRound, Utc};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tracing::warn;
+
+use crate::{
+    analysis::Sketch,
+    api::status::{self, Failure, Pass, SoakRunStatus},
+    engine::{self, RecordSeen, Validation},
+    results::{
+        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary, SuccessRate,
+        SummaryRecord, Verdict,
+    },
+    steps::{self, RunIdentity},
+};
+
+use super::{
+    memory::{Fact, Outcome},
+    observe::identity,
+    perform::Subject,
+};
+
+/// Logs that are read at the same time.
+const LOG_READERS: usize = 8;
+
+/// Tries the whole spec on the server as the tenant.
+pub async fn validate(subject: &Subject) -> Validation {
+    let Subject { shell, plan, run } = subject;
+    let status = run.status.clone().unwrap_or_default();
+    let scope = engine::scope(plan, run, &status);
+    steps::validate(plan, &identity(run), &scope, &shell.cluster, &shell.step_settings).await
+}
+
+/// Stores the record of the pass that has ended, with the last lines of each pod's log.
+pub async fn store_record(subject: &Subject) -> Outcome {
+    let status = subject.run.status.clone().unwrap_or_default();
+    let Some(pass) = &status.current else { return Outcome::Done };
+    let logs = logs(subject, pass).await;
+    let record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status));
+    let place = (pass.section, pass.cycle);
+    let seen = store(subject, &(&record).into()).await;
+    told(seen, |seen| Fact::Record(place, seen))
+}
+
+/// Stores the record of the whole run.
+pub async fn store_summary(subject: &Subject) -> Outcome {
+    let status = subject.run.status.clone().unwrap_or_default();
+    let figures = engine::summarize(&subject.plan, &status);
+    let engine::End { phase, reason, message } = engine::ending(&status);
+    let finished_at = Utc::now().trunc_subsecs(3);
+    let section = |failure: Option<Failure>| SectionSummary {
+        outcome: if failure.is_some() { status::Outcome::Failed } else { status::Outcome::Succeeded },
+        failure,
+    };
+    let record = SummaryRecord {
+        run: run_ref(subject, &status),
+        verdict: Verdict { phase, reason, message },
+        started_at: status.started_at,
+        finished_at: Some(finished_at),
+        seconds: status.started_at.map(|started| (finished_at - started).as_seconds_f64().max(0.0)),
+        cycles: status.cycles.clone(),
+        success_rate: figures.success_rate.zip(figures.interval).map(|(rate, (lower, upper))| SuccessRate {
+            rate,
+            lower,
+            upper,
+            confidence: figures.confidence,
+        }),
+        metrics: figures.metrics.iter().filter_map(|(name, sketch)| metric(name, sketch)).collect(),
+        recent: status.recent.clone(),
+        setup: subject.plan.setup.as_ref().filter(|_| status.set_up).map(|_| section(None)),
+        cleanup: subject.plan.cleanup.as_ref().filter(|_| status.cleaned_up).map(|_| section(status.cleanup_failure.clone())),
+        environment: environment(subject, &status),
+        ..SummaryRecord::default()
+    };
+    let seen = store(subject, &(&record).into()).await;
+    told(seen, Fact::Summary)
+}
+
+/// Deletes records that the retention no longer keeps.
+pub async fn prune(subject: &Subject, cycles: &[u32]) -> Outcome {
+    let status = subject.run.status.clone().unwrap_or_default();
+    let of = run_ref(subject, &status);
+    let names: Vec<String> = cycles.iter().map(|cycle| results::record_name(&of, RecordPart::Cycle(*cycle))).collect();
+    match results::prune(subject.shell.client.clone(), &of.namespace, &of.uid, &names).await {
+        Ok(_) => Outcome::Done,
+        Err(error) if error.is_transient() => {
+            warn!(%error, "old records could not be deleted yet");
+            Outcome::TryAgain
+        }
+        Err(error) => {
+            // They go with the run at the latest.
+            warn!(%error, "old records can't be deleted");
+            Outcome::Done
+        }
+    }
+}
+
+async fn store(subject: &Subject, record: &ConfigMapRecord) -> RecordSeen {
+    let namespace = subject.run.metadata.namespace.as_deref().unwrap_or_default();
+    match results::store(subject.shell.client.clone(), namespace, record).await {
+        Ok(stored) => RecordSeen::Stored { digest: stored.digest },
+        Err(error) => {
+            warn!(%error, "a record could not be stored yet");
+            RecordSeen::Failing { message: error.to_string() }
+        }
+    }
+}
+
+fn told(seen: RecordSeen, fact: impl FnOnce(RecordSeen) -> Fact) -> Outcome {
+    match seen {
+        RecordSeen::Stored { .. } => Outcome::Told(fact(seen)),
+        failing => Outcome::Failed(fact(failing)),
+    }
+}
+
+async fn logs(subject: &Subject, pass: &Pass) -> BTreeMap<String, LogTail> {
+    let identity = identity(&subject.run);
+    let pods: Vec<String> = pass.phases.iter().flat_map(|phase| &phase.steps).filter_map(|step| step.pod.clone()).collect();
+    // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
+    let reads: Vec<BoxFuture<'_, _>> = pods.into_iter().map(|pod| log(subject, &identity, pod).boxed()).collect();
+    stream::iter(reads).buffer_unordered(LOG_READERS).filter_map(std::future::ready).collect().await
+}
+
+async fn log(subject: &Subject, identity: &RunIdentity, pod: String) -> Option<(String, LogTail)> {
+    match steps::tail(&subject.shell.cluster, identity, &pod, None, steps::MAX_LOG_LINES, steps::MAX_LOG_BYTES).await {
+        Ok(tail) => {
+            let bytes = tail.text.len() as u64;
+            Some((pod, LogTail { text: tail.text, truncated: tail.truncated, bytes }))
+        }
+        Err(failure) => {
+            warn!(pod, %failure, "a log could not be read");
+            None
+        }
+    }
+}
+
+fn metric(name: &str, sketch: &Sketch) -> Option<MetricSummary> {
+    Some(MetricSummary {
+        name: name.to_owned(),
+        count: sketch.count(),
+        mean: sketch.mean()?,
+        min: sketch.min()?,
+        max: sketch.max()?,
+        p50: sketch.quantile(0.5)?,
+        p90: sketch.quantile(0.9)?,
+        p95: sketch.quantile(0.95)?,
+        p99: sketch.quantile(0.99)?,
+        relative_error: sketch.relative_error(),
+    })
+}
+
+fn run_ref(subject: &Subject, status: &SoakRunStatus) -> RunRef {
+    let identity = identity(&subject.run);
+    RunRef { name: identity.name, namespace: identity.namespace, uid: identity.uid, attempt: status.attempt }
+}
+
+fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {
+    let Subject { shell, plan, run } = subject;
+    Environment {
+        kubernetes_version: shell.kubernetes_version.clone(),
+        operator_version: env!("CARGO_PKG_VERSION").into(),
+        parameters: plan.parameters.clone(),
+        spec_digest: status.spec_digest.clone(),
+        spec_generation: run.metadata.generation.unwrap_or(0),
+        seed: None,
+    }
+}

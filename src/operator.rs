@@ -1,0 +1,177 @@
+//! The composition root: options, connections, servers, and the way out.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info};
+
+use crate::{
+    cluster::client,
+    controller::{CACHES, Leadership, Operator, Settings},
+    telemetry::{self, Health, LogFormat, Metrics},
+};
+
+/// Without a turn of the main loop for so long, the liveness probe fails.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
+/// How long reconciles that are under way may take to end after a signal.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
+
+/// Drives soak runs through Kubernetes custom resources.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "soak-operator", version)]
+pub struct Options {
+    /// Where metrics and probes are served.
+    #[arg(long, env = "SOAK_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    metrics_address: SocketAddr,
+    /// Work only while holding the lease `soak-operator` in the operator's namespace.
+    #[arg(long, env = "SOAK_LEADER_ELECT", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    leader_elect: bool,
+    /// The operator's own namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// The name of this replica; the lease and events carry it.
+    #[arg(long, env = "POD_NAME")]
+    instance: Option<String>,
+    /// Form of the log lines.
+    #[arg(long, env = "SOAK_LOG_FORMAT", default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// Which log lines are written, as in RUST_LOG.
+    #[arg(long, env = "RUST_LOG", default_value = "info,kube_lease_manager=warn")]
+    log_level: String,
+    /// How many runs are looked at at the same time.
+    #[arg(long, env = "SOAK_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+    /// Let `http` steps reach loopback and link-local addresses; meant for tests on one machine.
+    #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    allow_local_http: bool,
+    /// Print the custom resource definitions as JSON, one a line, and end.
+    #[arg(long)]
+    print_crds: bool,
+}
+
+/// Why the operator ends before it was asked to.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("no cluster is configured: set KUBECONFIG, or run in a pod with a service account: {0}")]
+    NoCluster(#[source] kube::config::InferConfigError),
+    #[error("the API server can't be used: {0}")]
+    Api(#[source] kube::Error),
+    #[error("{address} can't be listened on: {source}; choose another --metrics-address")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the lease can't be used: {0}")]
+    Lease(#[source] kube_lease_manager::LeaseManagerError),
+    #[error("this replica lost its lease; another one works now")]
+    LeaseLost,
+    #[error("signals can't be received: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the operator until it is told to stop.
+pub fn main(options: Options) -> ExitCode {
+    if options.print_crds {
+        for crd in crate::api::crds() {
+            println!("{crd}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::logging::init(options.log_format, &options.log_level) {
+        eprintln!("soak-operator: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "no threads to work with");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(options));
+    // Tasks that still talk to a server do not keep the process from ending; their effects are found again.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), StartError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("asked to stop");
+        let _ = stop.send(true);
+    });
+    let asked = || {
+        let mut stopped = stopped.clone();
+        async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }
+    };
+
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let health = Health::new(MAX_SILENCE);
+    let address = options.metrics_address;
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let server = tokio::spawn(telemetry::server::serve_on(listener, metrics.clone(), health.clone(), asked()));
+
+    let config = kube::Config::infer().await.map_err(StartError::NoCluster)?;
+    let client = client::connect(config).map_err(StartError::Api)?;
+    let instance = options.instance.clone().unwrap_or_else(|| format!("soak-operator-{}", std::process::id()));
+    let work = async {
+        // A replica that waits for the lease is alive and ready to take over.
+        let pulse = tokio::spawn(pulse(health.clone()));
+        let leadership = match options.leader_elect {
+            true => Some(Leadership::win(client.clone(), &options.namespace, &instance).await.map_err(StartError::Lease)?),
+            false => None,
+        };
+        pulse.abort();
+        health.register(CACHES);
+        let settings = Settings { instance, concurrency: options.concurrency, allow_local_http: options.allow_local_http };
+        let operator = Operator::start(client, settings, metrics, health).await.map_err(StartError::Api)?;
+        info!(version = env!("CARGO_PKG_VERSION"), "the operator works");
+        let lost = leadership.as_ref().map(Leadership::lost);
+        let lost = async move {
+            match lost {
+                Some(lost) => lost.await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            () = operator.run(asked()) => Ok(()),
+            () = lost => Err(StartError::LeaseLost),
+        };
+        if let Some(leadership) = leadership {
+            leadership.resign().await;
+        }
+        result
+    };
+    let limit = async {
+        asked().await;
+        tokio::time::sleep(SHUTDOWN_LIMIT).await;
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = limit => Ok(()),
+    };
+    server.abort();
+    result
+}
+
+async fn pulse(health: Health) {
+    loop {
+        health.tick();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}

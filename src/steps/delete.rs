@@ -1,0 +1,78 @@
+//! `delete`: an object, and by default until it is gone.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use super::{
+    StepKind,
+    context::{Begun, Follow, StepContext, refused, running},
+    made::delete_exactly,
+    object::{Target, Told, told},
+};
+use crate::{
+    api::step::DeleteStep,
+    cluster::{kinds::uid, pod_summary::time},
+    engine::seen::{StepEnd, StepSeen},
+};
+
+/// A first try comes at once after its intent; one that comes later is a repetition after a restart.
+const REPEATED_AFTER: TimeDelta = TimeDelta::seconds(10);
+
+/// Whether an object of that name was made after the attempt had begun: the one to be deleted is gone then, and a
+/// repeated delete must not hit what its controller made in its place.
+fn is_successor(ctx: &StepContext<'_>, object: &DynamicObject) -> bool {
+    let created = object.metadata.creation_timestamp.as_ref().and_then(time);
+    Utc::now() - ctx.started_at > REPEATED_AFTER && created.is_some_and(|created| created > ctx.started_at)
+}
+
+impl StepKind for DeleteStep {
+    async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
+        let target = match Target::of_reference(ctx, &self.resource).await {
+            Ok(target) => target,
+            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+        };
+        let object = match target.get().await {
+            Ok(Some(object)) if !is_successor(ctx, &object) => object,
+            Ok(None) if !self.ignore_not_found => {
+                return Begun::ended(StepEnd::failed("NotFound", format!("there is no {}", target.title())));
+            }
+            Ok(_) => return Begun::ended(StepEnd::succeeded()),
+            Err(failure) => return Begun::ended(refused(&failure)),
+        };
+        let lease = match self.wait.then(|| target.lease(ctx)).transpose() {
+            Ok(lease) => lease,
+            Err(failure) => return Begun::ended(refused(&failure)),
+        };
+        match delete_exactly(&target, &object).await {
+            Ok(()) if self.wait => {
+                let follow = Follow { lease, uid: Some(uid(&object).to_owned()), ..Follow::default() };
+                Begun::following(running("it is being deleted"), follow)
+            }
+            Ok(()) => Begun::ended(StepEnd::succeeded()),
+            Err(failure) => Begun::ended(refused(&failure)),
+        }
+    }
+
+    fn observe(&self, _ctx: &StepContext<'_>, follow: &Follow, _now: DateTime<Utc>) -> StepSeen {
+        let (Some(lease), Some(uid)) = (&follow.lease, &follow.uid) else { return StepSeen::Unknown };
+        match told(lease) {
+            Told::Object(object) if object["metadata"]["uid"] == **uid => {
+                let finalizers: Vec<&str> = object["metadata"]["finalizers"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect();
+                running(if finalizers.is_empty() {
+                    "it is being deleted".to_owned()
+                } else {
+                    format!("held by finalizers: {}", finalizers.join(", "))
+                })
+            }
+            Told::Object(_) => StepSeen::Ended(StepEnd::succeeded()),
+            Told::Seen(StepSeen::Unknown) => running("the objects are being listed"),
+            Told::Seen(seen) => seen,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Making an object for an attempt exactly once.
+
+use std::time::{Duration, Instant};
+
+use kube::{
+    Resource,
+    api::{DeleteParams, DynamicObject, Preconditions},
+};
+use serde_json::Value;
+
+use super::{
+    context::{Begun, Follow, StepContext, refused},
+    object::Target,
+};
+use crate::{
+    api::names::label,
+    cluster::{
+        error::{ApiFailure, Class},
+        kinds::uid,
+    },
+    engine::seen::{StepEnd, StepSeen},
+};
+
+/// A create whose answer was lost may take effect until then: the API server gives up a write after 34 s.
+const WRITE_LIMIT: Duration = Duration::from_secs(35);
+
+/// Whose an object is that has the name which an attempt wants to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Made by this very attempt.
+    ThisAttempt,
+    /// Made by an earlier attempt or cycle of the run.
+    ThisRun,
+    /// Anybody else's.
+    Foreign,
+}
+
+/// Reads the marks that [`StepContext::labels`] and [`StepContext::annotations`] leave.
+pub(super) fn whose(ctx: &StepContext<'_>, object: &DynamicObject) -> Whose {
+    let meta = object.meta();
+    let created_by = meta.annotations.as_ref().and_then(|annotations| annotations.get(label::CREATED_BY));
+    if created_by != Some(&ctx.run.uid) {
+        return Whose::Foreign;
+    }
+    let labels = meta.labels.clone().unwrap_or_default();
+    let same = ctx.labels().iter().all(|(key, value)| labels.get(*key) == Some(value));
+    if same { Whose::ThisAttempt } else { Whose::ThisRun }
+}
+
+/// Whether the run is the controller of an object.
+pub(super) fn is_owned(ctx: &StepContext<'_>, object: &DynamicObject) -> bool {
+    let owners = object.meta().owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid)
+}
+
+/// What came of a create.
+pub(super) enum Made {
+    /// It is there, made now or before by this attempt.
+    There(Box<DynamicObject>),
+    /// The attempt is at its end, or its fate is open: see the answer.
+    Open(Begun),
+}
+
+/// Creates an object for an attempt. One that is there already is adopted if `ours` says so, otherwise it is an error:
+/// nothing is ever made a second time under another name.
+pub(super) async fn create_once(
+    target: &Target,
+    manifest: &Value,
+    follow: Follow,
+    ours: impl Fn(&DynamicObject) -> bool,
+) -> (Made, Option<Follow>) {
+    let began = Instant::now();
+    match target.create(manifest, false).await {
+        Ok(object) => (Made::There(Box::new(object)), Some(follow)),
+        Err(failure) if failure.class == Class::AlreadyExists => match target.get().await {
+            Ok(Some(object)) if ours(&object) => (Made::There(Box::new(object)), Some(follow)),
+            Ok(Some(_)) => {
+                let message = format!("{} is there already and is not this run's: it is left as it is", target.title());
+                (Made::Open(Begun::ended(StepEnd::failed("NameTaken", message))), None)
+            }
+            Ok(None) => (
+                Made::Open(Begun::ended(StepEnd::transient(
+                    "NameTaken",
+                    format!("{} was there and is gone", target.title()),
+                ))),
+                None,
+            ),
+            // It exists; whether it is ours is told by the watch or by a later look.
+            Err(_) => (Made::Open(Begun::following(StepSeen::Unknown, follow)), None),
+        },
+        Err(failure) if failure.ambiguous => {
+            tracing::warn!(object = target.title(), error = %failure, "the answer to a create was lost; it is looked for, not repeated");
+            let follow = Follow { open_until: Some(began + WRITE_LIMIT), ..follow };
+            (Made::Open(Begun::following(StepSeen::Unknown, follow)), None)
+        }
+        // The server could not even be asked: the attempt left nothing and is lost, which is no failure of the system under test.
+        Err(failure) if failure.class == Class::Transient => {
+            (Made::Open(Begun::following(StepSeen::Unknown, follow)), None)
+        }
+        Err(failure) => (Made::Open(Begun::ended(refused(&failure))), None),
+    }
+}
+
+/// Deletes exactly the object with that uid, its dependents in the background.
+pub(super) async fn delete_exactly(target: &Target, object: &DynamicObject) -> Result<(), ApiFailure> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid(object).to_owned()), resource_version: None }),
+        ..DeleteParams::background()
+    };
+    match target.api().delete(&target.name, &params).await.map_err(ApiFailure::from) {
+        Ok(_) => Ok(()),
+        // Gone, or another object by now: either way this one is not there.
+        Err(failure) if matches!(failure.class, Class::NotFound | Class::Conflict) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Asks the server whether what an attempt made is there.
+pub(super) async fn confirm(
+    ctx: &StepContext<'_>,
+    target: &Target,
+    follow: Option<&Follow>,
+    ours: impl Fn(&DynamicObject) -> bool,
+) -> StepSeen {
+    if follow.is_some_and(Follow::is_open) {
+        return StepSeen::Unknown;
+    }
+    match target.get().await {
+        Ok(Some(object)) if ours(&object) => {
+            if let Some(follow) = follow {
+                follow.mark_existing();
+            }
+            StepSeen::Unknown
+        }
+        Ok(found) => {
+            if follow.is_some_and(Follow::existed) && ctx.stopping_since.is_none() {
+                return StepSeen::Ended(StepEnd::transient("Deleted", format!("somebody deleted {}", target.title())));
+            }
+            match found {
+                Some(_) => StepSeen::Ended(StepEnd::failed(
+                    "NameTaken",
+                    format!("{} is there already and is not this run's: it is left as it is", target.title()),
+                )),
+                None => StepSeen::Absent,
+            }
+        }
+        Err(failure) if failure.class == Class::Forbidden => StepSeen::Ended(refused(&failure)),
+        Err(_) => StepSeen::Unknown,
+    }
+}

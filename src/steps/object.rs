@@ -1,0 +1,277 @@
+//! Objects that steps name: finding their kind, calling the server about them, judging them by conditions.
+
+use chrono::{DateTime, Utc};
+use http::{Method, Request};
+use kube::{Api, Client, api::DynamicObject};
+use serde_json::Value;
+
+use super::{
+    context::{StepContext, running},
+    outputs,
+};
+use crate::{
+    api::{names::RUN_FIELD_MANAGER, step::ResourceRef},
+    cluster::{
+        error::{ApiFailure, Class},
+        kinds::{Kind, group_version_kind},
+        watches::{Lease, Lookup},
+    },
+    engine::{
+        expr::ExprError,
+        seen::{StepEnd, StepSeen},
+    },
+};
+
+/// An object in the cluster, as the tenant reaches it.
+pub(super) struct Target {
+    pub(super) kind: Kind,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) client: Client,
+}
+
+/// What could not be found out about a target.
+pub(super) enum Unresolved {
+    /// It can't work as it is written.
+    Wrong(StepEnd),
+    /// The server does not serve the kind, or did not answer.
+    Failed(ApiFailure),
+}
+
+impl Unresolved {
+    /// As the end of an attempt. A kind that is missing may come: its CRD may be on the way.
+    pub(super) fn into_end(self) -> StepEnd {
+        match self {
+            Self::Wrong(end) => end,
+            Self::Failed(failure) if failure.is_not_found() => {
+                StepEnd::transient(failure.class.reason(), failure.message)
+            }
+            Self::Failed(failure) => super::context::refused(&failure),
+        }
+    }
+}
+
+impl Target {
+    /// The target of a step that refers to an object.
+    pub(super) async fn of_reference(ctx: &StepContext<'_>, resource: &ResourceRef) -> Result<Self, Unresolved> {
+        let rendered = rendered_reference(ctx, resource).map_err(Unresolved::Wrong)?;
+        Self::find(ctx, &rendered).await
+    }
+
+    pub(super) async fn find(ctx: &StepContext<'_>, resource: &ResourceRef) -> Result<Self, Unresolved> {
+        let ResourceRef { api_version, kind, name, namespace } = resource;
+        let namespace = namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(&ctx.run.namespace);
+        for (what, text) in [("name", name.as_str()), ("namespace", namespace)] {
+            if !is_path_segment(text) {
+                return Err(Unresolved::Wrong(StepEnd::failed(
+                    "Invalid",
+                    format!("{}: `{text}` is not the {what} of an object", ctx.leaf.field),
+                )));
+            }
+        }
+        let kind = ctx.cluster.kinds.get(&group_version_kind(api_version, kind)).await.map_err(Unresolved::Failed)?;
+        let client = ctx.client().map_err(Unresolved::Failed)?;
+        Ok(Self { kind, namespace: namespace.to_owned(), name: name.clone(), client })
+    }
+
+    pub(super) fn api(&self) -> Api<DynamicObject> {
+        self.kind.api(self.client.clone(), &self.namespace)
+    }
+
+    pub(super) async fn get(&self) -> Result<Option<DynamicObject>, ApiFailure> {
+        Ok(self.api().get_opt(&self.name).await?)
+    }
+
+    /// `StatefulSet db/etcd`, for messages.
+    pub(super) fn title(&self) -> String {
+        let kind = &self.kind.resource.kind;
+        if self.kind.namespaced {
+            format!("{kind} {}/{}", self.namespace, self.name)
+        } else {
+            format!("{kind} {}", self.name)
+        }
+    }
+
+    /// Watches it for the run.
+    pub(super) fn lease(&self, ctx: &StepContext<'_>) -> Result<Lease, ApiFailure> {
+        ctx.cluster.watches.lease(&ctx.run.account(), &self.kind, &self.namespace, &self.name, ctx.run.run_ref())
+    }
+
+    /// Creates it. Unknown fields are refused, so that a misspelt one is not silently dropped.
+    pub(super) async fn create(&self, manifest: &Value, dry_run: bool) -> Result<DynamicObject, ApiFailure> {
+        self.send(Method::POST, self.api().resource_url(), "application/json", manifest, "", dry_run).await
+    }
+
+    /// Patches it, or a subresource of it.
+    pub(super) async fn patch(
+        &self,
+        how: PatchKind,
+        subresource: Option<&str>,
+        patch: &Value,
+        dry_run: bool,
+    ) -> Result<DynamicObject, ApiFailure> {
+        let api = self.api();
+        let mut url = format!("{}/{}", api.resource_url(), self.name);
+        if let Some(subresource) = subresource {
+            url.push('/');
+            url.push_str(subresource);
+        }
+        let more = if how == (PatchKind::Apply { force: true }) { "&force=true" } else { "" };
+        self.send(Method::PATCH, &url, how.content_type(), patch, more, dry_run).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        content_type: &str,
+        body: &Value,
+        more: &str,
+        dry_run: bool,
+    ) -> Result<DynamicObject, ApiFailure> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let body = serde_json::to_vec(body).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{more}{dry_run}"))
+            .header(http::header::CONTENT_TYPE, content_type)
+            .body(body)
+            .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
+        Ok(self.client.request(request).await?)
+    }
+}
+
+/// How a patch is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PatchKind {
+    Apply { force: bool },
+    Merge,
+    Json,
+    Strategic,
+}
+
+impl PatchKind {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Apply { .. } => "application/apply-patch+yaml",
+            Self::Merge => "application/merge-patch+json",
+            Self::Json => "application/json-patch+json",
+            Self::Strategic => "application/strategic-merge-patch+json",
+        }
+    }
+}
+
+/// A reference with its expressions replaced by their values, numbers as texts.
+pub(super) fn rendered_reference(ctx: &StepContext<'_>, resource: &ResourceRef) -> Result<ResourceRef, StepEnd> {
+    let text = |text: &str| match ctx.render(&Value::String(text.to_owned()))? {
+        Value::String(text) => Ok(text),
+        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        _ => Err(StepEnd::failed("InvalidExpression", format!("{}: `{text}` does not give a text", ctx.leaf.field))),
+    };
+    Ok(ResourceRef {
+        api_version: text(&resource.api_version)?,
+        kind: text(&resource.kind)?,
+        name: text(&resource.name)?,
+        namespace: resource.namespace.as_deref().map(text).transpose()?,
+    })
+}
+
+/// Whether a text that came out of an expression can stand in a URL as one segment, so that it names what it says.
+pub(super) fn is_path_segment(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && !matches!(text, "." | "..")
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '~'))
+}
+
+/// What a watch tells about an object that is judged by the step's conditions.
+pub(super) enum Told {
+    /// The object, or null while there is none.
+    Object(Value),
+    /// Nothing that could be judged.
+    Seen(StepSeen),
+}
+
+/// Reads a lease: an object to be judged, or what keeps it from being seen.
+pub(super) fn told(lease: &Lease) -> Told {
+    match lease.lookup() {
+        Lookup::Syncing => Told::Seen(StepSeen::Unknown),
+        Lookup::Absent => Told::Object(Value::Null),
+        Lookup::Present(object) => Told::Object(serde_json::to_value(&*object).unwrap_or_default()),
+        Lookup::Failed { message, transient: true, .. } => Told::Seen(running(message)),
+        Lookup::Failed { reason, message, transient: false } => {
+            Told::Seen(StepSeen::Ended(StepEnd::failed(reason, message)))
+        }
+    }
+}
+
+/// Judges an object by the step's conditions.
+pub(super) fn judge(ctx: &StepContext<'_>, object: &Value, since: Option<DateTime<Utc>>) -> StepSeen {
+    let mut scope = ctx.scope.clone();
+    scope.set("object", object.clone());
+    if let Some(failure) = &ctx.leaf.failure
+        && failure.evaluate(&scope).is_ok_and(|holds| holds)
+    {
+        return StepSeen::Ended(StepEnd::failed(
+            "ConditionFailed",
+            format!("`{}` holds{}", failure.source(), hint(object)),
+        ));
+    }
+    let Some(success) = &ctx.leaf.success else { return StepSeen::Running { since, message: String::new() } };
+    match success.evaluate(&scope) {
+        Ok(true) => StepSeen::Ended(outputs::end_with(ctx, "object", object)),
+        Ok(false) if object.is_null() => StepSeen::Running {
+            since,
+            message: format!("there is no such object; `{}` is not true yet", success.source()),
+        },
+        Ok(false) => {
+            StepSeen::Running { since, message: format!("`{}` is not true yet{}", success.source(), hint(object)) }
+        }
+        Err(error) => StepSeen::Running { since, message: not_yet(object, &error) },
+    }
+}
+
+fn not_yet(object: &Value, error: &ExprError) -> String {
+    if object.is_null() { "there is no such object yet".to_owned() } else { error.to_string() }
+}
+
+/// What the object says of itself, where it follows the usual forms.
+fn hint(object: &Value) -> String {
+    let status = &object["status"];
+    if let Some(phase) = status["phase"].as_str() {
+        return format!("; status.phase is {phase}");
+    }
+    let condition = status["conditions"].as_array().and_then(|all| {
+        ["Failed", "Ready", "Available", "Succeeded", "Complete"]
+            .iter()
+            .find_map(|type_| all.iter().find(|condition| condition["type"] == *type_))
+    });
+    condition.map_or_else(String::new, |condition| {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        let message = text("message");
+        format!("; {} is {}{}{message}", text("type"), text("status"), if message.is_empty() { "" } else { ": " })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_segment_of_a_url_names_an_object() {
+        for good in ["web", "system:node", "a.b-c"] {
+            assert!(is_path_segment(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a?b", "a%2fb", "a b", "ä"] {
+            assert!(!is_path_segment(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_object_explains_itself_by_phase_or_condition() {
+        assert_eq!(hint(&serde_json::json!({"status": {"phase": "Enabled"}})), "; status.phase is Enabled");
+        let object = serde_json::json!({"status": {"conditions": [{"type": "Ready", "status": "False", "message": "no leader"}]}});
+        assert_eq!(hint(&object), "; Ready is False: no leader");
+        assert_eq!(hint(&serde_json::json!({})), "");
+    }
+}

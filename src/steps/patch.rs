@@ -1,0 +1,59 @@
+//! `patch`: changes an object that is there.
+
+use serde_json::Value;
+
+use super::{
+    StepKind,
+    context::{Begun, StepContext, refused},
+    object::{PatchKind, Target, Unresolved, is_path_segment},
+    outputs,
+};
+use crate::{
+    api::step::{PatchStep, PatchType},
+    engine::seen::StepEnd,
+};
+
+impl From<PatchType> for PatchKind {
+    fn from(type_: PatchType) -> Self {
+        match type_ {
+            PatchType::Merge => Self::Merge,
+            PatchType::Json => Self::Json,
+            PatchType::Strategic => Self::Strategic,
+        }
+    }
+}
+
+/// The patch with its expressions replaced, and what it is for.
+pub(super) async fn prepare(ctx: &StepContext<'_>, step: &PatchStep) -> Result<(Target, Value), Unresolved> {
+    let patch = ctx.render(&step.patch).map_err(Unresolved::Wrong)?;
+    let fits = if step.type_ == PatchType::Json { patch.is_array() } else { patch.is_object() };
+    if !fits {
+        let wanted = if step.type_ == PatchType::Json { "a list of operations" } else { "an object" };
+        return Err(Unresolved::Wrong(StepEnd::failed(
+            "Invalid",
+            format!("{}.patch.patch: not {wanted}, as its type needs", ctx.leaf.field),
+        )));
+    }
+    if let Some(subresource) = &step.subresource
+        && !is_path_segment(subresource)
+    {
+        return Err(Unresolved::Wrong(StepEnd::failed(
+            "Invalid",
+            format!("{}.patch.subresource: `{subresource}` is none", ctx.leaf.field),
+        )));
+    }
+    Ok((Target::of_reference(ctx, &step.resource).await?, patch))
+}
+
+impl StepKind for PatchStep {
+    async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
+        let (target, patch) = match prepare(ctx, self).await {
+            Ok(prepared) => prepared,
+            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+        };
+        Begun::ended(match target.patch(self.type_.into(), self.subresource.as_deref(), &patch, false).await {
+            Ok(object) => outputs::end_with(ctx, "object", &serde_json::to_value(&object).unwrap_or_default()),
+            Err(failure) => refused(&failure),
+        })
+    }
+}

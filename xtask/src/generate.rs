@@ -1,0 +1,50 @@
+//! Files that are made from the code: CRDs, and their copies in the chart. A test fails when they are stale.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// Writes what is stale; with `check`, only tells it.
+///
+/// Errors: with `check`, when a file is not what the code says.
+pub fn generate(check: bool) -> Result<()> {
+    let mut stale = Vec::new();
+    for (path, text) in files()? {
+        let path = workspace::root().join(path);
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if check {
+            stale.push(path);
+        } else {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(&path, text)?;
+            eprintln!("wrote {}", path.display());
+        }
+    }
+    if !stale.is_empty() {
+        let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
+        bail!("stale: {}; run `cargo xtask generate`", names.join(", "));
+    }
+    Ok(())
+}
+
+fn files() -> Result<Vec<(PathBuf, String)>> {
+    let binary = workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let output = Command::new(&binary).arg("--print-crds").output().with_context(|| format!("{} can't be started", binary.display()))?;
+    let mut files = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let crd: Value = serde_json::from_str(line)?;
+        let name = crd.pointer("/metadata/name").and_then(Value::as_str).context("a CRD has no name")?.to_owned();
+        let text = format!("# Generated from src/api by `cargo xtask generate`.\n{}", serde_yaml_ng::to_string(&crd)?);
+        for folder in ["crds", "charts/soak-operator/files/crds"] {
+            files.push((PathBuf::from(folder).join(format!("{name}.yaml")), text.clone()));
+        }
+    }
+    Ok(files)
+}

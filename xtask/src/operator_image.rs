@@ -1,0 +1,26 @@
+//! The operator's image: one static binary, no shell, not root.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    image::{self, ImageSpec},
+    workspace,
+};
+
+/// An image that was built.
+pub struct Built {
+    /// The OCI tar.
+    pub tar: PathBuf,
+    /// The name under which a cluster knows it.
+    pub reference: String,
+}
+
+/// Builds the binary and the image around it.
+pub fn build() -> Result<Built> {
+    const REFERENCE: &str = "localhost/soak-operator:dev";
+    let binary = workspace::cargo_build_static(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let spec = ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
+    Ok(Built { tar: image::build(&spec)?, reference: REFERENCE.into() })
+}

@@ -1,0 +1,57 @@
+//! Where the checkout is, and cargo inside it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the checkout.
+pub fn root() -> &'static Path {
+    // xtask lies right below the root.
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Runs a program of the tool chain in the checkout; its output goes where this program's goes.
+pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("{program} can't be started"))?;
+    if !status.success() {
+        bail!("{program} {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Builds for development; the answer is the folder of the binaries.
+pub fn cargo_build(arguments: &[&str]) -> Result<PathBuf> {
+    let mut all = vec!["build", "--quiet"];
+    all.extend(arguments);
+    run("cargo", &all, &[])?;
+    Ok(target().join("debug"))
+}
+
+/// Builds fully static release binaries, which run in an image without anything else; the answer is their folder.
+pub fn cargo_build_static(arguments: &[&str]) -> Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let mut all = vec!["build", "--quiet", "--release", "--target", TARGET];
+    all.extend(arguments);
+    // No musl target is needed: glibc itself links statically, and resolves names since 2.34 without further files.
+    run("cargo", &all, &[("RUSTFLAGS", "-C target-feature=+crt-static")])?;
+    Ok(target().join(TARGET).join("release"))
+}
+
+/// Reads a file of the checkout.
+pub fn read(path: &str) -> Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("{path} can't be read"))
+}
