@@ -138,16 +138,15 @@ pub fn classify_status(status: &Status) -> ApiFailure {
     if status.is_conflict() {
         return definite(Class::Conflict);
     }
+    // An answer that is no status object (of a proxy, or for a group that is not served) has only its code; kube's own
+    // fall-back to the code does not work in 5.0.
     match status.code {
-        400 | 405 | 413 | 415 | 422 => definite(Class::Invalid),
-        // A group that is not served is answered without a status object.
+        403 => forbidden(status),
         404 => definite(Class::NotFound),
-        409 => definite(Class::Conflict),
-        // Refused by flow control before it was looked at.
-        429 => definite(Class::Transient),
-        // The operator's own credentials are refused: they are rotated, or the server starts.
-        401 => definite(Class::Transient),
-        410 => definite(Class::Conflict),
+        409 | 410 => definite(Class::Conflict),
+        400 | 405 | 413 | 415 | 422 => definite(Class::Invalid),
+        // Flow control, or the operator's own credentials: they are rotated, or the server starts. Refused before it was looked at.
+        401 | 429 => definite(Class::Transient),
         500..=599 => ApiFailure { class: Class::Transient, message: text.clone(), ambiguous: true },
         _ => definite(Class::Other),
     }
@@ -283,6 +282,7 @@ mod tests {
     fn only_what_the_server_may_have_done_is_ambiguous() {
         assert!(status(500, "InternalError", "etcdserver: request timed out").ambiguous);
         assert!(status(504, "Timeout", "request did not complete within requested timeout").ambiguous);
+        assert_eq!(status(404, "Failed to parse error data", "404 page not found").class, Class::NotFound);
         assert!(!status(429, "TooManyRequests", "slow down").ambiguous);
         let webhook = status(
             500,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused, run_labels, running},
-    made::{self, Made},
+    made,
     manifest::{as_object, coerce_texts},
     object::{PatchKind, Target, Told, Unresolved, told},
     pod::{environment, seconds},
@@ -90,12 +90,8 @@ impl StepKind for JobStep {
         };
         let ours = |object: &DynamicObject| made::is_owned(ctx, object);
         match made::create_once(&target, &manifest, follow, ours).await {
-            (Made::There(_), follow) => {
-                let follow = follow.unwrap_or_default();
-                follow.mark_existing();
-                Begun::following(running("the Job was created"), follow)
-            }
-            (Made::Open(begun), _) => begun,
+            Ok((_, follow)) => Begun::following(running("the Job was created"), follow),
+            Err(begun) => begun,
         }
     }
 

@@ -53,52 +53,52 @@ pub(super) fn is_owned(ctx: &StepContext<'_>, object: &DynamicObject) -> bool {
     owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid)
 }
 
-/// What came of a create.
-pub(super) enum Made {
-    /// It is there, made now or before by this attempt.
-    There(Box<DynamicObject>),
-    /// The attempt is at its end, or its fate is open: see the answer.
-    Open(Begun),
-}
-
-/// Creates an object for an attempt. One that is there already is adopted if `ours` says so, otherwise it is an error:
-/// nothing is ever made a second time under another name.
+/// Creates an object for an attempt, or adopts the one that is there if `ours` says so. Nothing is ever made a second
+/// time under another name.
+///
+/// Errors: the attempt is at its end, or its fate is open.
 pub(super) async fn create_once(
     target: &Target,
     manifest: &Value,
     follow: Follow,
     ours: impl Fn(&DynamicObject) -> bool,
-) -> (Made, Option<Follow>) {
+) -> Result<(DynamicObject, Follow), Begun> {
     let began = Instant::now();
-    match target.create(manifest, false).await {
-        Ok(object) => (Made::There(Box::new(object)), Some(follow)),
-        Err(failure) if failure.class == Class::AlreadyExists => match target.get().await {
-            Ok(Some(object)) if ours(&object) => (Made::There(Box::new(object)), Some(follow)),
-            Ok(Some(_)) => {
-                let message = format!("{} is there already and is not this run's: it is left as it is", target.title());
-                (Made::Open(Begun::ended(StepEnd::failed("NameTaken", message))), None)
+    let failure = match target.create(manifest, false).await {
+        Ok(object) => {
+            follow.mark_existing();
+            return Ok((object, follow));
+        }
+        Err(failure) => failure,
+    };
+    match failure.class {
+        Class::AlreadyExists => match target.get().await {
+            Ok(Some(object)) if ours(&object) => {
+                follow.mark_existing();
+                Ok((object, follow))
             }
-            Ok(None) => (
-                Made::Open(Begun::ended(StepEnd::transient(
-                    "NameTaken",
-                    format!("{} was there and is gone", target.title()),
-                ))),
-                None,
-            ),
+            Ok(Some(_)) => Err(Begun::ended(name_taken(target))),
+            Ok(None) => {
+                let message = format!("{} was there and is gone", target.title());
+                Err(Begun::ended(StepEnd::transient("NameTaken", message)))
+            }
             // It exists; whether it is ours is told by the watch or by a later look.
-            Err(_) => (Made::Open(Begun::following(StepSeen::Unknown, follow)), None),
+            Err(_) => Err(Begun::following(StepSeen::Unknown, follow)),
         },
-        Err(failure) if failure.ambiguous => {
+        _ if failure.ambiguous => {
             tracing::warn!(object = target.title(), error = %failure, "the answer to a create was lost; it is looked for, not repeated");
             let follow = Follow { open_until: Some(began + WRITE_LIMIT), ..follow };
-            (Made::Open(Begun::following(StepSeen::Unknown, follow)), None)
+            Err(Begun::following(StepSeen::Unknown, follow))
         }
-        // The server could not even be asked: the attempt left nothing and is lost, which is no failure of the system under test.
-        Err(failure) if failure.class == Class::Transient => {
-            (Made::Open(Begun::following(StepSeen::Unknown, follow)), None)
-        }
-        Err(failure) => (Made::Open(Begun::ended(refused(&failure))), None),
+        // The server could not even be asked: the attempt left nothing and is lost, which is nobody's failure.
+        Class::Transient => Err(Begun::following(StepSeen::Unknown, follow)),
+        _ => Err(Begun::ended(refused(&failure))),
     }
+}
+
+fn name_taken(target: &Target) -> StepEnd {
+    let message = format!("{} is there already and is not this run's: it is left as it is", target.title());
+    StepEnd::failed("NameTaken", message)
 }
 
 /// Deletes exactly the object with that uid, its dependents in the background.
@@ -137,10 +137,7 @@ pub(super) async fn confirm(
                 return StepSeen::Ended(StepEnd::transient("Deleted", format!("somebody deleted {}", target.title())));
             }
             match found {
-                Some(_) => StepSeen::Ended(StepEnd::failed(
-                    "NameTaken",
-                    format!("{} is there already and is not this run's: it is left as it is", target.title()),
-                )),
+                Some(_) => StepSeen::Ended(name_taken(target)),
                 None => StepSeen::Absent,
             }
         }

@@ -24,9 +24,12 @@ pub(super) fn coerce_text(value: &mut Value) {
 /// As [`coerce_text`], for each member of a list or an object.
 pub(super) fn coerce_texts(value: Option<&mut Value>) {
     match value {
-        Some(Value::Array(items)) => items.iter_mut().for_each(coerce_text),
-        Some(Value::Object(fields)) => fields.values_mut().for_each(coerce_text),
-        _ => {}
+        None => {}
+        Some(value) => match value {
+            Value::Array(items) => items.iter_mut().for_each(coerce_text),
+            Value::Object(fields) => fields.values_mut().for_each(coerce_text),
+            _ => {}
+        },
     }
 }
 

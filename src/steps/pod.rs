@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     StepKind,
     context::{Begun, Follow, RunIdentity, StepContext},
-    made::{self, Made},
+    made,
     object::{PatchKind, Target, Unresolved},
     pod_manifest::{self, PodParts},
     pod_state,
@@ -119,12 +119,10 @@ impl StepKind for PodStep {
         };
         let ours = |object: &DynamicObject| made::is_owned(ctx, object);
         match made::create_once(&target, &manifest, Follow::default(), ours).await {
-            (Made::There(_), follow) => {
-                let follow = follow.unwrap_or_default();
-                follow.mark_existing();
+            Ok((_, follow)) => {
                 Begun::following(StepSeen::Pending { reason: "Created".into(), message: String::new() }, follow)
             }
-            (Made::Open(begun), _) => begun,
+            Err(begun) => begun,
         }
     }
 

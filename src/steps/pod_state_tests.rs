@@ -5,12 +5,12 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// A pod whose kubelet took it at 00:00:00 and whose deadline is 60 s.
-fn pod(status: Value, deletion: Option<&str>) -> PodSummary {
+fn pod(status: &Value, deletion: Option<&str>) -> PodSummary {
     let mut pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "n", "uid": "1", "labels": {"soak.dev/run-uid": "u"},
             "ownerReferences": [{"apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "name": "r", "uid": "u", "controller": true}]},
         "spec": {"containers": [{"name": "main"}, {"name": "sidecar"}], "nodeName": "node-1", "activeDeadlineSeconds": 60},
-        "status": status,
+        "status": *status,
     }))
     .unwrap();
     pod.status.as_mut().unwrap().start_time = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -47,7 +47,7 @@ fn failure(seen: StepSeen) -> (String, bool) {
 
 #[test]
 fn the_step_is_over_when_its_first_container_is_while_a_sidecar_goes_on() {
-    let StepSeen::Ended(end) = judge(&pod(terminated(0, "Completed", "{\"n\": 1}", 5), None), at(9)) else {
+    let StepSeen::Ended(end) = judge(&pod(&terminated(0, "Completed", "{\"n\": 1}", 5), None), at(9)) else {
         unreachable!()
     };
     assert_eq!(end.failure, None);
@@ -89,7 +89,7 @@ fn each_end_of_a_container_has_its_reason() {
         (terminated(128, "StartError", "exec: not found", 1), None, ("StartError", false), "no such command"),
         (terminated(137, "ContainerStatusUnknown", "", 1), None, ("NodeLost", true), "the node came back without it"),
     ] {
-        assert_eq!(failure(judge(&pod(status, deletion), at(70))), (expected.0.to_owned(), expected.1), "{why}");
+        assert_eq!(failure(judge(&pod(&status, deletion), at(70))), (expected.0.to_owned(), expected.1), "{why}");
     }
 }
 
@@ -119,24 +119,26 @@ fn each_end_of_a_whole_pod_has_its_reason() {
             ("InitContainerFailed", false),
         ),
     ] {
-        assert_eq!(failure(judge(&pod(status.clone(), None), at(5))), (expected.0.to_owned(), expected.1), "{status}");
+        assert_eq!(failure(judge(&pod(&status, None), at(5))), (expected.0.to_owned(), expected.1), "{status}");
     }
-    let mut gone = pod(main_state(&json!({"running": {}})), None);
+    let mut gone = pod(&main_state(&json!({"running": {}})), None);
     gone.gone = true;
     assert_eq!(failure(judge(&gone, at(5))), ("PodDeleted".into(), true));
 }
 
 #[test]
 fn an_image_that_can_not_be_pulled_is_given_up_after_a_while() {
-    let pulling =
-        pod(main_state(&json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})), None);
+    let pulling = pod(
+        &main_state(&json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})),
+        None,
+    );
     assert!(matches!(judge(&pulling, at(10)), StepSeen::Pending { reason, .. } if reason == "ImagePullBackOff"));
     assert_eq!(gives_up_at(&pulling), Some(at(30)));
     assert_eq!(failure(judge(&pulling, at(30))), ("ImagePullBackOff".into(), true));
-    let wrong = pod(main_state(&json!({"waiting": {"reason": "InvalidImageName"}})), None);
+    let wrong = pod(&main_state(&json!({"waiting": {"reason": "InvalidImageName"}})), None);
     assert_eq!(failure(judge(&wrong, at(1))), ("InvalidImageName".into(), false));
     let config = pod(
-        main_state(
+        &main_state(
             &json!({"waiting": {"reason": "CreateContainerConfigError", "message": "configmap \"x\" not found"}}),
         ),
         None,
@@ -148,8 +150,8 @@ fn an_image_that_can_not_be_pulled_is_given_up_after_a_while() {
 #[test]
 fn a_pod_that_waits_says_for_what() {
     let unschedulable = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}]});
-    let StepSeen::Pending { reason, message } = judge(&pod(unschedulable, None), at(100)) else { unreachable!() };
+    let StepSeen::Pending { reason, message } = judge(&pod(&unschedulable, None), at(100)) else { unreachable!() };
     assert_eq!((reason.as_str(), message.as_str()), ("Unschedulable", "0/1 nodes are available"));
-    let running = pod(main_state(&json!({"running": {"startedAt": "2026-01-01T00:00:02Z"}})), None);
+    let running = pod(&main_state(&json!({"running": {"startedAt": "2026-01-01T00:00:02Z"}})), None);
     assert!(matches!(judge(&running, at(9)), StepSeen::Running { since: Some(since), .. } if since == at(2)));
 }

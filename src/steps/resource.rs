@@ -10,7 +10,7 @@ use super::{
     StepKind,
     apply::{mark, prepare},
     context::{Begun, Follow, StepContext, refused},
-    made::{self, Made, Whose, whose},
+    made::{self, Whose, whose},
     object::{Target, Told, Unresolved, judge, told},
 };
 use crate::{
@@ -44,7 +44,7 @@ async fn make_room(ctx: &StepContext<'_>, target: &Target) -> Result<(), StepEnd
     for _ in 0..LEAVING.0 {
         match target.get().await {
             Ok(Some(object)) if whose(ctx, &object) == Whose::ThisRun => {
-                made::delete_exactly(target, &object).await.map_err(|failure| refused(&failure))?
+                made::delete_exactly(target, &object).await.map_err(|failure| refused(&failure))?;
             }
             Ok(_) => return Ok(()),
             Err(failure) => return Err(refused(&failure)),
@@ -77,12 +77,10 @@ impl StepKind for ResourceStep {
         }
         let ours = |object: &DynamicObject| whose(ctx, object) == Whose::ThisAttempt;
         match made::create_once(&target, &manifest, Follow { lease: Some(lease), ..Follow::default() }, ours).await {
-            (Made::There(object), follow) => {
-                let follow = follow.unwrap_or_default();
-                follow.mark_existing();
-                Begun::following(judge(ctx, &serde_json::to_value(&*object).unwrap_or_default(), None), follow)
+            Ok((object, follow)) => {
+                Begun::following(judge(ctx, &serde_json::to_value(&object).unwrap_or_default(), None), follow)
             }
-            (Made::Open(begun), _) => begun,
+            Err(begun) => begun,
         }
     }
 
