@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn names_are_readable_unique_and_valid() {
-        assert_eq!(record_name(&run(), RecordPart::Cycle(12)), "switchover-4d63ba18-a1-c000012");
+        assert_eq!(record_name(&run(), RecordPart::Cycle(12)), "switchover-2c6127f4-a1-c000012");
         let long = RunRef { name: format!("{}.{}", "a".repeat(62), "b".repeat(190)), ..run() };
         let names: Vec<String> = [
             (run(), RecordPart::Setup),

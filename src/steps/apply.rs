@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     StepKind,
-    context::{Begun, StepContext, refused, run_labels},
+    context::{Begun, StepContext, refused_or_again, run_labels},
     manifest::{as_object, coerce_manifest, coerce_texts},
     object::{PatchKind, Target, Unresolved},
     outputs,
@@ -15,7 +15,7 @@ use crate::{
         step::{ApplyStep, ResourceRef},
     },
     cluster::error::{ApiFailure, Class},
-    engine::seen::{StepEnd, StepSeen},
+    engine::seen::StepEnd,
 };
 
 /// The object that a manifest is about, and the manifest with its expressions replaced.
@@ -63,7 +63,7 @@ pub(super) fn mark(
     }
 }
 
-async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<StepSeen, Unresolved> {
+async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<Begun, Unresolved> {
     let (target, mut manifest) = prepare(ctx, &step.manifest, None).await?;
     let before = target.get().await.map_err(Unresolved::Failed)?;
     let created_by = before
@@ -76,28 +76,27 @@ async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<StepSeen, Unre
     match target.patch(PatchKind::Apply { force: step.force }, None, &manifest, false).await {
         Ok(object) => {
             let object = serde_json::to_value(&object).unwrap_or_default();
-            Ok(StepSeen::Ended(outputs::end_with(ctx, "object", &object)))
+            Ok(Begun::ended(outputs::end_with(ctx, "object", &object)))
         }
-        Err(failure) => Ok(StepSeen::Ended(end_of(&target, &failure))),
+        Err(failure) => Ok(end_of(&target, &failure).await),
     }
 }
 
 /// A conflict of server-side apply does not go away by itself, unlike a conflict of versions.
-fn end_of(target: &Target, failure: &ApiFailure) -> StepEnd {
+async fn end_of(target: &Target, failure: &ApiFailure) -> Begun {
     if failure.class == Class::Conflict && failure.message.contains("Apply failed with") {
-        return StepEnd::failed(
-            "ApplyConflict",
-            format!("{}: {}; leave those fields out, or set force to take them over", target.title(), failure.message),
-        );
+        let hint = "leave those fields out, or set force to take them over";
+        let message = format!("{}: {}; {hint}", target.title(), failure.message);
+        return Begun::ended(StepEnd::failed("ApplyConflict", message));
     }
-    refused(failure)
+    refused_or_again(failure).await
 }
 
 impl StepKind for ApplyStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
         match apply(ctx, self).await {
-            Ok(seen) => Begun::seen(seen),
-            Err(unresolved) => Begun::ended(unresolved.into_end()),
+            Ok(begun) => begun,
+            Err(unresolved) => unresolved.into_begun().await,
         }
     }
 }

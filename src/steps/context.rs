@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -25,6 +25,8 @@ use crate::{
     },
 };
 
+/// Pause before an attempt is begun again that the server could not be asked for.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Longest value of a label.
 const MAX_LABEL: usize = 63;
 
@@ -204,6 +206,19 @@ pub(super) fn refused(failure: &ApiFailure) -> StepEnd {
     } else {
         StepEnd::failed(failure.class.reason(), failure.message.clone())
     }
+}
+
+/// What a failed call means for an attempt that may be begun again, or that has made nothing yet.
+///
+/// While the server can't be asked, nobody's step has failed: the attempt is as good as not begun, and the engine begins
+/// it again after a pause that is made here.
+pub(super) async fn refused_or_again(failure: &ApiFailure) -> Begun {
+    if failure.class == Class::Transient {
+        tracing::info!(error = %failure, "the API server could not be asked; the step is begun again");
+        tokio::time::sleep(AGAIN_AFTER).await;
+        return Begun::seen(StepSeen::Absent);
+    }
+    Begun::ended(refused(failure))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     StepKind,
-    context::{Begun, Follow, StepContext, refused, running},
+    context::{Begun, Follow, StepContext, refused_or_again, running},
     made::delete_exactly,
     object::{Target, Told, told},
 };
@@ -30,7 +30,7 @@ impl StepKind for DeleteStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
         let target = match Target::of_reference(ctx, &self.resource).await {
             Ok(target) => target,
-            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+            Err(unresolved) => return unresolved.into_begun().await,
         };
         let object = match target.get().await {
             Ok(Some(object)) if !is_successor(ctx, &object) => object,
@@ -38,11 +38,11 @@ impl StepKind for DeleteStep {
                 return Begun::ended(StepEnd::failed("NotFound", format!("there is no {}", target.title())));
             }
             Ok(_) => return Begun::ended(StepEnd::succeeded()),
-            Err(failure) => return Begun::ended(refused(&failure)),
+            Err(failure) => return refused_or_again(&failure).await,
         };
         let lease = match self.wait.then(|| target.lease(ctx)).transpose() {
             Ok(lease) => lease,
-            Err(failure) => return Begun::ended(refused(&failure)),
+            Err(failure) => return refused_or_again(&failure).await,
         };
         match delete_exactly(&target, &object).await {
             Ok(()) if self.wait => {
@@ -50,7 +50,7 @@ impl StepKind for DeleteStep {
                 Begun::following(running("it is being deleted"), follow)
             }
             Ok(()) => Begun::ended(StepEnd::succeeded()),
-            Err(failure) => Begun::ended(refused(&failure)),
+            Err(failure) => refused_or_again(&failure).await,
         }
     }
 

@@ -30,7 +30,8 @@ pub struct LogTail {
     pub truncated: bool,
 }
 
-/// Reads the last lines of a container's log; both bounds are cut to [`MAX_LINES`] and [`MAX_BYTES`].
+/// Reads the last lines of a container's log, of the pod's first container if none is named. Both bounds are cut to
+/// [`MAX_LINES`] and [`MAX_BYTES`].
 ///
 /// The server seeks from the log's end, so a log of any size costs little. `limitBytes` is not used: it would keep the
 /// beginning of the tail instead of its end.
@@ -47,8 +48,10 @@ pub async fn tail(
         .client(&run.account())
         .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
     let pods: Api<Pod> = Api::namespaced(client, &run.namespace);
+    // The server wants a name as soon as there are several containers.
+    let first = || Some(cluster.pods.find(&run.uid, pod)?.main.as_ref()?.name.clone());
     let params = LogParams {
-        container: container.map(Into::into),
+        container: container.map(Into::into).or_else(first),
         tail_lines: Some(i64::from(lines.min(MAX_LINES))),
         ..LogParams::default()
     };

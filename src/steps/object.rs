@@ -6,7 +6,7 @@ use kube::{Api, Client, api::DynamicObject};
 use serde_json::Value;
 
 use super::{
-    context::{StepContext, running},
+    context::{Begun, StepContext, refused_or_again, running},
     outputs,
 };
 use crate::{
@@ -39,14 +39,14 @@ pub(super) enum Unresolved {
 }
 
 impl Unresolved {
-    /// As the end of an attempt. A kind that is missing may come: its CRD may be on the way.
-    pub(super) fn into_end(self) -> StepEnd {
+    /// As the answer to an attempt that has made nothing yet. A kind that is missing may come: its CRD may be on the way.
+    pub(super) async fn into_begun(self) -> Begun {
         match self {
-            Self::Wrong(end) => end,
+            Self::Wrong(end) => Begun::ended(end),
             Self::Failed(failure) if failure.is_not_found() => {
-                StepEnd::transient(failure.class.reason(), failure.message)
+                Begun::ended(StepEnd::transient(failure.class.reason(), failure.message))
             }
-            Self::Failed(failure) => super::context::refused(&failure),
+            Self::Failed(failure) => refused_or_again(&failure).await,
         }
     }
 }

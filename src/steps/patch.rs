@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     StepKind,
-    context::{Begun, StepContext, refused},
+    context::{Begun, StepContext, refused_or_again},
     object::{PatchKind, Target, Unresolved, is_path_segment},
     outputs,
 };
@@ -49,11 +49,13 @@ impl StepKind for PatchStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
         let (target, patch) = match prepare(ctx, self).await {
             Ok(prepared) => prepared,
-            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+            Err(unresolved) => return unresolved.into_begun().await,
         };
-        Begun::ended(match target.patch(self.type_.into(), self.subresource.as_deref(), &patch, false).await {
-            Ok(object) => outputs::end_with(ctx, "object", &serde_json::to_value(&object).unwrap_or_default()),
-            Err(failure) => refused(&failure),
-        })
+        match target.patch(self.type_.into(), self.subresource.as_deref(), &patch, false).await {
+            Ok(object) => {
+                Begun::ended(outputs::end_with(ctx, "object", &serde_json::to_value(&object).unwrap_or_default()))
+            }
+            Err(failure) => refused_or_again(&failure).await,
+        }
     }
 }

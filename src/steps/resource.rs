@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     StepKind,
     apply::{mark, prepare},
-    context::{Begun, Follow, StepContext, refused},
+    context::{Begun, Follow, StepContext, refused, refused_or_again},
     made::{self, Whose, whose},
     object::{Target, Told, Unresolved, judge, told},
 };
@@ -64,11 +64,11 @@ impl StepKind for ResourceStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
         let (target, manifest) = match manifest(ctx, self).await {
             Ok(prepared) => prepared,
-            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+            Err(unresolved) => return unresolved.into_begun().await,
         };
         let lease = match target.lease(ctx) {
             Ok(lease) => lease,
-            Err(failure) => return Begun::ended(refused(&failure)),
+            Err(failure) => return refused_or_again(&failure).await,
         };
         if target.name != ctx.attempt_name()
             && let Err(end) = make_room(ctx, &target).await

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     StepKind,
-    context::{Begun, Follow, StepContext, refused, running},
+    context::{Begun, Follow, StepContext, refused_or_again, running},
     object::{PatchKind, Target, Told, told},
     outputs,
 };
@@ -37,7 +37,7 @@ impl StepKind for ScaleStep {
         };
         let target = match Target::of_reference(ctx, &self.resource).await {
             Ok(target) => target,
-            Err(unresolved) => return Begun::ended(unresolved.into_end()),
+            Err(unresolved) => return unresolved.into_begun().await,
         };
         if !target.kind.subresources.iter().any(|subresource| subresource.ends_with("scale")) {
             return Begun::ended(StepEnd::failed(
@@ -48,7 +48,7 @@ impl StepKind for ScaleStep {
         // Watched before it is scaled, so that the account's missing right is told before anything is changed.
         let lease = match self.wait.then(|| target.lease(ctx)).transpose() {
             Ok(lease) => lease,
-            Err(failure) => return Begun::ended(refused(&failure)),
+            Err(failure) => return refused_or_again(&failure).await,
         };
         match target.patch(PatchKind::Merge, Some("scale"), &json!({"spec": {"replicas": replicas}}), false).await {
             Ok(_) if self.wait => Begun::following(
@@ -58,7 +58,7 @@ impl StepKind for ScaleStep {
             Ok(scale) => {
                 Begun::ended(outputs::end_with(ctx, "object", &serde_json::to_value(&scale).unwrap_or_default()))
             }
-            Err(failure) => Begun::ended(refused(&failure)),
+            Err(failure) => refused_or_again(&failure).await,
         }
     }
 
