@@ -33,6 +33,9 @@ pub struct Options {
     /// The operator's own namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     namespace: String,
+    /// Drive only the runs of this namespace.
+    #[arg(long, env = "SOAK_WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
     /// The name of this replica; the lease and events carry it.
     #[arg(long, env = "POD_NAME")]
     instance: Option<String>,
@@ -138,7 +141,12 @@ async fn run(options: Options) -> Result<(), StartError> {
         };
         pulse.abort();
         health.register(CACHES);
-        let settings = Settings { instance, concurrency: options.concurrency, allow_local_http: options.allow_local_http };
+        let settings = Settings {
+            instance,
+            concurrency: options.concurrency,
+            namespace: options.watch_namespace,
+            allow_local_http: options.allow_local_http,
+        };
         let operator = Operator::start(client, settings, metrics, health).await.map_err(StartError::Api)?;
         info!(version = env!("CARGO_PKG_VERSION"), "the operator works");
         let lost = leadership.as_ref().map(Leadership::lost);

@@ -50,13 +50,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the watch of pods. `client` is one that [`client::connect`] made. Must be called inside a tokio runtime.
-    pub fn start(client: Client, wake: &Wake, failed: &OnWatchFailure) -> Self {
+    /// Starts the watch of pods, in one namespace or in all. `client` is one that [`client::connect`] made. Must be called inside a tokio runtime.
+    pub fn start(client: Client, namespace: Option<&str>, wake: &Wake, failed: &OnWatchFailure) -> Self {
         let tenants = Tenants::new(client.clone());
         Self {
             kinds: Arc::new(Kinds::new(client.clone())),
             watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
-            pods: Pods::start(client, wake.clone(), failed.clone()),
+            pods: Pods::start(client, namespace, wake.clone(), failed.clone()),
             tenants,
         }
     }

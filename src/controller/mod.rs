@@ -47,6 +47,8 @@ pub struct Settings {
     pub instance: String,
     /// Reconciles at the same time.
     pub concurrency: u16,
+    /// The only namespace whose runs it drives; none: all.
+    pub namespace: Option<String>,
     /// Requests of `http` steps may go to loopback and link-local addresses.
     pub allow_local_http: bool,
 }
@@ -90,7 +92,7 @@ impl Operator {
             restarts.watch_restarted(kind);
         });
         let shell = Shell {
-            cluster: Arc::new(Cluster::start(client.clone(), &wake_run, &restarted)),
+            cluster: Arc::new(Cluster::start(client.clone(), settings.namespace.as_deref(), &wake_run, &restarted)),
             plans: plans::Plans::new(),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),
@@ -107,7 +109,11 @@ impl Operator {
     /// Reconciles until `shutdown` completes; reconciles that are under way then end first.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
         let Self { shell, woken, settings } = self;
-        let runs: Api<DeserializeGuard<SoakRun>> = Api::all(shell.client.clone());
+        let client = shell.client.clone();
+        let runs: Api<DeserializeGuard<SoakRun>> = match &settings.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
         let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
         let guarded = wakes.map(|run| ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()));
         let controller = Controller::new(runs, watcher::Config::default().streaming_lists())

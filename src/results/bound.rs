@@ -129,7 +129,9 @@ impl Shorten for SummaryRecord {
         let bytes = [1_024, 256, 128, 128][number];
         shorten(&mut self.verdict.message, bytes);
         let sections = self.setup.iter_mut().chain(&mut self.cleanup);
-        sections.filter_map(|section| section.failure.as_mut()).for_each(|failure| shorten(&mut failure.message, bytes));
+        sections
+            .filter_map(|section| section.failure.as_mut())
+            .for_each(|failure| shorten(&mut failure.message, bytes));
         self.recent.iter_mut().for_each(|cycle| shorten(&mut cycle.reason, bytes));
         self.environment.parameters.values_mut().for_each(|value| shorten(value, bytes));
         if number == 3 {
@@ -137,7 +139,9 @@ impl Shorten for SummaryRecord {
             self.recent.clear();
             shorten(&mut self.verdict.reason, bytes);
             let sections = self.setup.iter_mut().chain(&mut self.cleanup);
-            sections.filter_map(|section| section.failure.as_mut()).for_each(|failure| shorten(&mut failure.reason, bytes));
+            sections
+                .filter_map(|section| section.failure.as_mut())
+                .for_each(|failure| shorten(&mut failure.reason, bytes));
             forget_most(&mut self.run, &mut self.environment);
         }
     }

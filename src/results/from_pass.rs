@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::api::status::{Failure, Outcome, OutputValue, PastAttempt, Pass, PhaseStatus, StepState, StepStatus};
+use crate::api::status::{Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, StepState, StepStatus};
 
 use super::{
     record::{CycleRecord, CycleSchema, Environment, LogRecord, PhaseRecord, RunRef, StepRecord},
@@ -53,7 +53,17 @@ impl CycleRecord {
 }
 
 fn phase_record(phase: &PhaseStatus, logs: &BTreeMap<String, LogTail>) -> PhaseRecord {
-    let PhaseStatus { name, attempt, first_started_at, started_at: _, deadline: _, finished_at, outcome, failure, steps } = phase;
+    let PhaseStatus {
+        name,
+        attempt,
+        first_started_at,
+        started_at: _,
+        deadline: _,
+        finished_at,
+        outcome,
+        failure,
+        steps,
+    } = phase;
     PhaseRecord {
         name: cut(name, WORD),
         attempts: *attempt,
@@ -119,7 +129,9 @@ fn times(
     has_pod: bool,
 ) -> (Option<TimeDelta>, Option<TimeDelta>) {
     match (started, running, finished) {
-        (Some(started), Some(running), finished) => (finished.map(|finished| finished - running), Some(running - started)),
+        (Some(started), Some(running), finished) => {
+            (finished.map(|finished| finished - running), Some(running - started))
+        }
         (Some(started), None, Some(finished)) if has_pod => (Some(TimeDelta::zero()), Some(finished - started)),
         (Some(started), None, Some(finished)) => (Some(finished - started), None),
         _ => (None, None),
@@ -211,7 +223,8 @@ mod tests {
 
     #[test]
     fn kinds_come_from_whoever_knows_the_spec() {
-        let record = record().with_kinds(|phase, step| (phase == "activation" && step == "load").then(|| "pod".to_owned()));
+        let record =
+            record().with_kinds(|phase, step| (phase == "activation" && step == "load").then(|| "pod".to_owned()));
         assert_eq!(record.phases[0].steps[0].kind.as_deref(), Some("pod"));
         assert_eq!(record.phases[1].steps[0].kind, None);
     }

@@ -37,11 +37,13 @@ impl Failed {
     /// As an error, for calls whose answer does not depend on what was found.
     pub(super) fn into_error(self, doing: &str) -> StoreError {
         match self {
-            Self::Exists => StoreError::Transient(format!("{doing}: there is an object of that name already; it is looked at again")),
+            Self::Exists => StoreError::Transient(format!(
+                "{doing}: there is an object of that name already; it is looked at again"
+            )),
             Self::Missing => StoreError::Transient(format!("{doing}: it is gone; it is looked at again")),
-            Self::Ambiguous(message) => {
-                StoreError::Transient(format!("{doing}: no clear answer from the API server ({message}); it is tried again"))
-            }
+            Self::Ambiguous(message) => StoreError::Transient(format!(
+                "{doing}: no clear answer from the API server ({message}); it is tried again"
+            )),
             Self::Refused(error) => error,
         }
     }
@@ -52,9 +54,13 @@ pub(super) fn failed(error: &kube::Error, doing: &str, namespace: &str) -> Faile
     let status = match error {
         kube::Error::Api(status) => status,
         // The request was never sent.
-        kube::Error::BuildRequest(error) => return Failed::Refused(StoreError::Terminal(format!("{doing}: {error}: this is a defect of the operator"))),
+        kube::Error::BuildRequest(error) => {
+            return Failed::Refused(StoreError::Terminal(format!("{doing}: {error}: this is a defect of the operator")));
+        }
         kube::Error::Auth(error) => {
-            return Failed::Refused(StoreError::Transient(format!("{doing}: the operator's credentials don't work: {error}: check its service account token")));
+            return Failed::Refused(StoreError::Transient(format!(
+                "{doing}: the operator's credentials don't work: {error}: check its service account token"
+            )));
         }
         // A connection that broke may have broken before or after the server did it.
         other => return Failed::Ambiguous(other.to_string()),
@@ -65,23 +71,36 @@ pub(super) fn failed(error: &kube::Error, doing: &str, namespace: &str) -> Faile
     match status.code {
         409 if status.reason == "AlreadyExists" => Failed::Exists,
         409 => transient("it changed meanwhile; it is tried again"),
-        404 if names_namespace(status) => terminal(&format!("create the namespace {namespace} again, or delete the run")),
-        404 => Failed::Missing,
-        403 if is_terminating(status) => terminal("the namespace is being deleted, and the run with it; nothing more can be stored there"),
-        403 if message.contains("exceeded quota") => {
-            transient(&format!("raise the quota of ConfigMaps in {namespace}, or keep fewer records (spec.results.retention)"))
+        404 if names_namespace(status) => {
+            terminal(&format!("create the namespace {namespace} again, or delete the run"))
         }
-        403 => terminal(&format!("allow the operator's service account to get, list, create and delete configmaps in {namespace}")),
-        400 | 413 | 422 => terminal("the server does not take the record: look for admission policies on ConfigMaps in the namespace"),
+        404 => Failed::Missing,
+        403 if is_terminating(status) => {
+            terminal("the namespace is being deleted, and the run with it; nothing more can be stored there")
+        }
+        403 if message.contains("exceeded quota") => transient(&format!(
+            "raise the quota of ConfigMaps in {namespace}, or keep fewer records (spec.results.retention)"
+        )),
+        403 => terminal(&format!(
+            "allow the operator's service account to get, list, create and delete configmaps in {namespace}"
+        )),
+        400 | 413 | 422 => {
+            terminal("the server does not take the record: look for admission policies on ConfigMaps in the namespace")
+        }
         401 => transient("the operator's credentials are not accepted: check its service account token"),
         429 => transient("the API server is busy; it is tried again"),
-        500.. => Failed::Ambiguous(if message.is_empty() { format!("status {}", status.code) } else { message.clone() }),
+        500.. => {
+            Failed::Ambiguous(if message.is_empty() { format!("status {}", status.code) } else { message.clone() })
+        }
         _ => terminal("look at the API server's audit log"),
     }
 }
 
 fn is_terminating(status: &Status) -> bool {
-    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+    status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
         || status.message.contains("is being terminated")
 }
 
@@ -108,7 +127,13 @@ mod tests {
         }
         for (code, reason, message, transient, step) in [
             (403, "Forbidden", "configmaps is forbidden", false, "allow the operator's service account"),
-            (403, "Forbidden", "unable to create new content in namespace soak because it is being terminated", false, "is being deleted"),
+            (
+                403,
+                "Forbidden",
+                "unable to create new content in namespace soak because it is being terminated",
+                false,
+                "is being deleted",
+            ),
             (403, "Forbidden", "exceeded quota: records", true, "raise the quota"),
             (422, "Invalid", "too long", false, "admission policies"),
             (409, "Conflict", "changed", true, "tried again"),

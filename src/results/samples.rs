@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::api::status::{
-    CycleSummary, Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, RunPhase, Section, StepState, StepStatus,
+    CycleSummary, Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, RunPhase, Section, StepState,
+    StepStatus,
 };
 
 use super::{
-    CycleRecord, Environment, MetricSummary, RunRef, SectionSummary, SuccessRate, SummaryRecord, Verdict, digest, from_pass::LogTail,
+    CycleRecord, Environment, MetricSummary, RunRef, SectionSummary, SuccessRate, SummaryRecord, Verdict, digest,
+    from_pass::LogTail,
 };
 
 pub(super) fn at(seconds: i64) -> DateTime<Utc> {
@@ -17,7 +19,12 @@ pub(super) fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 pub(super) fn run() -> RunRef {
-    RunRef { name: "switchover".into(), namespace: "soak".into(), uid: "7a1b8c9d-0000-4000-8000-000000000001".into(), attempt: 1 }
+    RunRef {
+        name: "switchover".into(),
+        namespace: "soak".into(),
+        uid: "7a1b8c9d-0000-4000-8000-000000000001".into(),
+        attempt: 1,
+    }
 }
 
 pub(super) fn environment() -> Environment {
@@ -32,7 +39,12 @@ pub(super) fn environment() -> Environment {
 }
 
 fn failure() -> Failure {
-    Failure { reason: "Timeout".into(), message: "step checks/rpo: not within 1m".into(), transient: true, exit_code: Some(124) }
+    Failure {
+        reason: "Timeout".into(),
+        message: "step checks/rpo: not within 1m".into(),
+        transient: true,
+        exit_code: Some(124),
+    }
 }
 
 pub(super) fn pass() -> Pass {
@@ -46,7 +58,10 @@ pub(super) fn pass() -> Pass {
         pod: Some("switchover-load-c12-a".into()),
         node: Some("node-1".into()),
         exit_code: Some(0),
-        outputs: BTreeMap::from([("rps".into(), OutputValue::Number(812.5)), ("errors".into(), OutputValue::Integer(0))]),
+        outputs: BTreeMap::from([
+            ("rps".into(), OutputValue::Number(812.5)),
+            ("errors".into(), OutputValue::Integer(0)),
+        ]),
         past: vec![PastAttempt {
             attempt: 1,
             reason: "Evicted".into(),
@@ -87,7 +102,10 @@ pub(super) fn pass() -> Pass {
         cycle: 12,
         started_at: at(-20),
         deadline: at(1_780),
-        phases: vec![phase("activation", -20, 33, Some(Outcome::Succeeded), vec![load]), phase("verify", 33, 93, None, vec![rpo, skipped])],
+        phases: vec![
+            phase("activation", -20, 33, Some(Outcome::Succeeded), vec![load]),
+            phase("verify", 33, 93, None, vec![rpo, skipped]),
+        ],
         outcome: Some(Outcome::Failed),
         failure: Some(failure()),
         finished_at: Some(at(93)),
@@ -105,13 +123,28 @@ pub(super) fn record() -> CycleRecord {
 pub(super) fn summary() -> SummaryRecord {
     SummaryRecord {
         run: run(),
-        verdict: Verdict { phase: RunPhase::Failed, reason: "ThresholdFailed".into(), message: "18 of 20 cycles passed".into() },
+        verdict: Verdict {
+            phase: RunPhase::Failed,
+            reason: "ThresholdFailed".into(),
+            message: "18 of 20 cycles passed".into(),
+        },
         started_at: Some(at(-100)),
         finished_at: Some(at(4_000)),
         seconds: Some(4_100.0),
         success_rate: Some(SuccessRate { rate: 0.9, lower: 0.699, upper: 0.972, confidence: 0.95 }),
         metrics: vec![
-            MetricSummary { name: "cycle".into(), count: 18, mean: 61.0, min: 55.0, max: 80.5, p50: 60.0, p90: 70.0, p95: 75.0, p99: 80.0, relative_error: 0.01 },
+            MetricSummary {
+                name: "cycle".into(),
+                count: 18,
+                mean: 61.0,
+                min: 55.0,
+                max: 80.5,
+                p50: 60.0,
+                p90: 70.0,
+                p95: 75.0,
+                p99: 80.0,
+                relative_error: 0.01,
+            },
             MetricSummary { name: "phases.unseen".into(), mean: f64::NAN, ..MetricSummary::default() },
         ],
         recent: vec![CycleSummary {

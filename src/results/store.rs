@@ -48,7 +48,9 @@ pub async fn store(client: Client, namespace: &str, record: &ConfigMapRecord) ->
     let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let ours = record.text().digest();
     match call(api.create(&parameters, &record.manifest()), &doing, namespace).await {
-        Ok(created) if content_digest(&created).as_deref() == Some(ours) => Ok(Stored { digest: ours.to_owned(), adopted: false }),
+        Ok(created) if content_digest(&created).as_deref() == Some(ours) => {
+            Ok(Stored { digest: ours.to_owned(), adopted: false })
+        }
         Ok(_) => Err(StoreError::Terminal(format!(
             "{doing}: the server stored other content than it was given: exempt ConfigMaps labelled {} from the admission webhook that changes them, then delete this one",
             label::RECORD
@@ -60,11 +62,15 @@ pub async fn store(client: Client, namespace: &str, record: &ConfigMapRecord) ->
         // A second POST would be harmless because of the name, but it would not tell whether the first one is still on its way.
         Err(Failed::Ambiguous(message)) => match call(api.get(&name), &doing, namespace).await {
             Ok(found) => adopt(&found, record, &doing),
-            Err(Failed::Missing) => Err(StoreError::Transient(format!("{doing}: {message}; it is not there: it is tried again"))),
+            Err(Failed::Missing) => {
+                Err(StoreError::Transient(format!("{doing}: {message}; it is not there: it is tried again")))
+            }
             Err(failure) => Err(failure.into_error(&doing)),
         },
         // Only a namespace can be missing for a POST.
-        Err(Failed::Missing) => Err(StoreError::Terminal(format!("{doing}: there is no such namespace: create it again, or delete the run"))),
+        Err(Failed::Missing) => Err(StoreError::Terminal(format!(
+            "{doing}: there is no such namespace: create it again, or delete the run"
+        ))),
         Err(Failed::Refused(error)) => Err(error),
     }
 }
@@ -72,7 +78,9 @@ pub async fn store(client: Client, namespace: &str, record: &ConfigMapRecord) ->
 /// Accepts what is in the store already, if it is this record and whole.
 fn adopt(found: &ConfigMap, record: &ConfigMapRecord, doing: &str) -> Result<Stored, StoreError> {
     let refuse = |problem: &str| {
-        Err(StoreError::Terminal(format!("{doing}: there is a ConfigMap of that name that {problem}: look at it, and delete it if it is not needed")))
+        Err(StoreError::Terminal(format!(
+            "{doing}: there is a ConfigMap of that name that {problem}: look at it, and delete it if it is not needed"
+        )))
     };
     let labels = found.labels();
     let owned = found.owner_references().iter().any(|owner| owner.uid == record.run.uid);
@@ -84,7 +92,9 @@ fn adopt(found: &ConfigMap, record: &ConfigMapRecord, doing: &str) -> Result<Sto
         return refuse("is labelled as another record");
     }
     match content_digest(found) {
-        Some(content) if found.annotations().get(label::DIGEST) == Some(&content) => Ok(Stored { digest: content, adopted: true }),
+        Some(content) if found.annotations().get(label::DIGEST) == Some(&content) => {
+            Ok(Stored { digest: content, adopted: true })
+        }
         _ => refuse("does not match its digest: it was changed"),
     }
 }
@@ -165,10 +175,12 @@ impl StoredRecord {
 pub async fn read(client: Client, namespace: &str, run_uid: &str) -> Result<Vec<StoredRecord>, StoreError> {
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let doing = format!("reading the records of the run {run_uid} in {namespace}");
-    let mut parameters = ListParams::default().labels(&format!("{}={run_uid},{}", label::RUN_UID, label::RECORD)).limit(PAGE);
+    let mut parameters =
+        ListParams::default().labels(&format!("{}={run_uid},{}", label::RUN_UID, label::RECORD)).limit(PAGE);
     let mut records = Vec::new();
     loop {
-        let page = call(api.list(&parameters), &doing, namespace).await.map_err(|failure| failure.into_error(&doing))?;
+        let page =
+            call(api.list(&parameters), &doing, namespace).await.map_err(|failure| failure.into_error(&doing))?;
         records.extend(page.items.into_iter().filter_map(stored_record));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters.continue_token = Some(token),

@@ -94,7 +94,8 @@ fn server(fates: &[Fate]) -> (Client, Arc<Mutex<Server>>) {
                     Fate::Refused(code) => (code, status(code, "")),
                     Fate::Hangs => (0, Value::Null),
                     Fate::Answered | Fate::Altered | Fate::Lost(_) => {
-                        let done = server.perform(&parts.method, parts.uri.path(), &body, matches!(fate, Fate::Altered));
+                        let done =
+                            server.perform(&parts.method, parts.uri.path(), &body, matches!(fate, Fate::Altered));
                         if let Fate::Lost(code) = fate { (code, status(code, "")) } else { done }
                     }
                 }
@@ -102,7 +103,8 @@ fn server(fates: &[Fate]) -> (Client, Arc<Mutex<Server>>) {
             if code == 0 {
                 std::future::pending::<()>().await;
             }
-            let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap();
+            let answer =
+                Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap();
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
@@ -189,7 +191,10 @@ async fn what_is_not_ours_is_not_adopted() {
         let (client, server) = server(&[]);
         server.lock().unwrap().maps.insert(name.clone(), map);
         let error = store(client, "soak", &cycle()).await.unwrap_err();
-        assert!(!error.is_transient() && error.to_string().contains(problem) && error.to_string().contains("delete it"), "{error}");
+        assert!(
+            !error.is_transient() && error.to_string().contains(problem) && error.to_string().contains("delete it"),
+            "{error}"
+        );
     }
 }
 
@@ -225,10 +230,11 @@ async fn records_are_read_in_order_and_a_change_is_noticed() {
     }
     let mut foreign = serde_json::to_value(ConfigMap::default()).unwrap();
     foreign["metadata"]["name"] = "foreign".into();
-    let mut guard = server.lock().unwrap();
-    guard.maps.insert("foreign".into(), foreign);
-    guard.maps.get_mut(&cycle().name()).unwrap()["data"][KEY] = "{}".into();
-    drop(guard);
+    {
+        let mut guard = server.lock().unwrap();
+        guard.maps.insert("foreign".into(), foreign);
+        guard.maps.get_mut(&cycle().name()).unwrap()["data"][KEY] = "{}".into();
+    }
     let records = read(client, "soak", &run().uid).await.unwrap();
     let parts: Vec<(RecordPart, bool)> = records.iter().map(|record| (record.part, record.intact)).collect();
     assert_eq!(parts, [(RecordPart::Cycle(2), true), (RecordPart::Cycle(12), false), (RecordPart::Summary, true)]);

@@ -69,7 +69,9 @@ pub struct MetricSummary {
 
 impl MetricSummary {
     fn is_finite(&self) -> bool {
-        [self.mean, self.min, self.max, self.p50, self.p90, self.p95, self.p99, self.relative_error].iter().all(|value| value.is_finite())
+        [self.mean, self.min, self.max, self.p50, self.p90, self.p95, self.p99, self.relative_error]
+            .iter()
+            .all(|value| value.is_finite())
     }
 }
 
@@ -132,7 +134,8 @@ impl SummaryRecord {
     pub(super) fn keep_finite(&mut self) {
         self.metrics.retain(MetricSummary::is_finite);
         self.seconds = self.seconds.filter(|seconds| seconds.is_finite());
-        self.success_rate =
-            self.success_rate.filter(|rate| [rate.rate, rate.lower, rate.upper, rate.confidence].iter().all(|value| value.is_finite()));
+        self.success_rate = self
+            .success_rate
+            .filter(|rate| [rate.rate, rate.lower, rate.upper, rate.confidence].iter().all(|value| value.is_finite()));
     }
 }

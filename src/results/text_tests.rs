@@ -21,7 +21,8 @@ fn validator(index: usize) -> jsonschema::Validator {
 
 fn assert_valid(validator: &jsonschema::Validator, text: &str) {
     let value = serde_json::from_str(text).unwrap();
-    let errors: Vec<String> = validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -78,7 +79,8 @@ fn logs_go_first_and_the_failed_steps_keep_most() {
         step
     };
     let lines = "a line of a log\n".repeat(2_000);
-    record.phases[0].steps = (0..40).map(|number| step(format!("good-{number}"), Outcome::Succeeded, lines.clone())).collect();
+    record.phases[0].steps =
+        (0..40).map(|number| step(format!("good-{number}"), Outcome::Succeeded, lines.clone())).collect();
     record.phases[0].steps.push(step("bad".into(), Outcome::Failed, lines.clone()));
     let text = RecordText::from(&record);
     assert!(text.is_truncated() && text.text().len() <= MAX_RECORD_BYTES);
@@ -120,10 +122,21 @@ fn text(unit: &str, bytes: usize) -> String {
 }
 
 fn step_kinds() -> impl Strategy<Value = StepKind> {
-    let state = prop::sample::select(vec![StepState::Succeeded, StepState::Failed, StepState::Skipped, StepState::Stopping]);
+    let state =
+        prop::sample::select(vec![StepState::Succeeded, StepState::Failed, StepState::Skipped, StepState::Stopping]);
     let unit = prop::sample::select(vec!["a", "\"", "ä\n", "\u{1}", "𝄞"]);
-    (state, unit, 0..=1_024_usize, 0..=8_192_usize, 0..=4_usize, any::<f64>(), 0..=5_u32, any::<bool>())
-        .prop_map(|(state, unit, message, log, outputs, number, past, ran)| StepKind { state, unit, message, log, outputs, number, past, ran })
+    (state, unit, 0..=1_024_usize, 0..=4_096_usize, 0..=4_usize, any::<f64>(), 0..=5_u32, any::<bool>()).prop_map(
+        |(state, unit, message, log, outputs, number, past, ran)| StepKind {
+            state,
+            unit,
+            message,
+            log,
+            outputs,
+            number,
+            past,
+            ran,
+        },
+    )
 }
 
 fn pass_kinds() -> impl Strategy<Value = PassKind> {
@@ -172,10 +185,14 @@ fn built(kind: &PassKind) -> CycleRecord {
     let mut steps = Vec::new();
     for (index, step_kind) in kind.steps.iter().cycle().take(256).enumerate() {
         let pod = format!("{}{index:03}", "p".repeat(60));
-        logs.insert(pod.clone(), LogTail { text: text(step_kind.unit, step_kind.log), truncated: true, bytes: u64::MAX });
+        logs.insert(
+            pod.clone(),
+            LogTail { text: text(step_kind.unit, step_kind.log), truncated: true, bytes: u64::MAX },
+        );
         steps.push(step(step_kind, pod));
     }
-    let failure = Failure { reason: "r".repeat(128), message: text("\"", kind.message), transient: true, exit_code: Some(1) };
+    let failure =
+        Failure { reason: "r".repeat(128), message: text("\"", kind.message), transient: true, exit_code: Some(1) };
     let template = &pass().phases[0];
     let phases = steps.chunks(256_usize.div_ceil(kind.phases)).map(|steps| PhaseStatus {
         failure: Some(failure.clone()),
@@ -183,7 +200,8 @@ fn built(kind: &PassKind) -> CycleRecord {
         ..template.clone()
     });
     let pass = Pass { phases: phases.collect(), failure: Some(failure.clone()), ..pass() };
-    let parameters = (0..kind.parameters).map(|number| (format!("{}{number:02}", "p".repeat(61)), text("\n", 2_048))).collect();
+    let parameters =
+        (0..kind.parameters).map(|number| (format!("{}{number:02}", "p".repeat(61)), text("\n", 2_048))).collect();
     CycleRecord::from_pass(&run(), &pass, &logs, &Environment { parameters, ..environment() })
 }
 
@@ -207,13 +225,27 @@ proptest! {
 
 #[test]
 fn a_pass_far_beyond_the_bound_keeps_its_steps() {
-    let step = StepKind { state: StepState::Failed, unit: "\u{1}", message: 1_024, log: 4_096, outputs: 4, number: f64::MIN, past: 5, ran: true };
+    let step = StepKind {
+        state: StepState::Failed,
+        unit: "\u{1}",
+        message: 1_024,
+        log: 4_096,
+        outputs: 4,
+        number: f64::MIN,
+        past: 5,
+        ran: true,
+    };
     let record = built(&PassKind { steps: vec![step], phases: 32, message: 4_096, parameters: 64 });
     let text = RecordText::from(&record);
     assert!(text.is_truncated() && text.text().len() <= MAX_RECORD_BYTES);
     assert_valid(&validator(0), text.text());
     let read: CycleRecord = serde_json::from_str(text.text()).unwrap();
-    assert!(read.phases.iter().flat_map(|phase| &phase.steps).all(|step| step.message.len() > 100 && step.reason.len() == 128));
+    assert!(
+        read.phases
+            .iter()
+            .flat_map(|phase| &phase.steps)
+            .all(|step| step.message.len() > 100 && step.reason.len() == 128)
+    );
     assert_eq!(read.phases.iter().map(|phase| phase.steps.len()).sum::<usize>(), 256);
 }
 

@@ -92,8 +92,8 @@ macro_rules! each_kind {
 /// Performs the effect of an attempt whose intent is stored. Call it once for each time that the engine asks.
 ///
 /// The answer is an end (done, or refused for certain), or what is known so far with a [`Follow`] to be kept for as
-/// long as the step is live. After a call whose fate is open the answer is [`StepSeen::Unknown`]: nothing is ever
-/// posted twice, the observation decides.
+/// long as the step is live. After a create whose fate is open the answer is [`StepSeen::Unknown`]: nothing is ever
+/// posted twice, the observation decides. [`StepSeen::Absent`] tells, after a pause, that the server could not be asked.
 pub async fn begin(ctx: &StepContext<'_>) -> Begun {
     each_kind!(&ctx.leaf.action, step => step.begin(ctx).await)
 }
