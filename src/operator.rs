@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Without a turn of the main loop for so long, the liveness probe fails.
-const MAX_SILENCE: Duration = Duration::from_secs(60);
+const MAX_SILENCE: Duration = Duration::from_mins(1);
 /// How long reconciles that are under way may take to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
 
@@ -42,7 +42,7 @@ pub struct Options {
     /// Form of the log lines.
     #[arg(long, env = "SOAK_LOG_FORMAT", default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-    /// Which log lines are written, as in RUST_LOG.
+    /// Which log lines are written, as in `RUST_LOG`.
     #[arg(long, env = "RUST_LOG", default_value = "info,kube_lease_manager=warn")]
     log_level: String,
     /// How many runs are looked at at the same time.
@@ -135,9 +135,10 @@ async fn run(options: Options) -> Result<(), StartError> {
     let work = async {
         // A replica that waits for the lease is alive and ready to take over.
         let pulse = tokio::spawn(pulse(health.clone()));
-        let leadership = match options.leader_elect {
-            true => Some(Leadership::win(client.clone(), &options.namespace, &instance).await.map_err(StartError::Lease)?),
-            false => None,
+        let leadership = if options.leader_elect {
+            Some(Leadership::win(client.clone(), &options.namespace, &instance).await.map_err(StartError::Lease)?)
+        } else {
+            None
         };
         pulse.abort();
         health.register(CACHES);

@@ -1,4 +1,6 @@
 //! `SoakRun`: one soak.
+// Printer columns repeat their attributes' names; the lint takes each for a duplicate.
+#![allow(clippy::duplicated_attributes)]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -66,6 +66,23 @@ impl RunPhase {
         matches!(self, Self::Succeeded | Self::Failed | Self::Inconclusive | Self::Aborted)
     }
 
+    /// The declared edges (S2). Every end may become `Pending` or what follows it, by a changed `spec.rerun` only.
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Validating | Self::Failed | Self::Aborted),
+            Self::Validating => {
+                matches!(next, Self::SettingUp | Self::Running | Self::Succeeded | Self::Failed | Self::Aborted)
+            }
+            // A cleanup with nothing to do is passed through within one decision.
+            Self::SettingUp | Self::CoolingDown => matches!(next, Self::Running | Self::CleaningUp) || next.is_final(),
+            Self::Running => matches!(next, Self::CoolingDown | Self::CleaningUp) || next.is_final(),
+            Self::CleaningUp => next.is_final(),
+            Self::Succeeded | Self::Failed | Self::Inconclusive | Self::Aborted => {
+                matches!(next, Self::Pending | Self::Validating | Self::Failed)
+            }
+        }
+    }
+
     /// The word that is written into the status.
     pub const fn as_str(self) -> &'static str {
         match self {

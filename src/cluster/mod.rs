@@ -51,7 +51,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the watch of pods, in one namespace or in all. `client` is one that [`client::connect`] made. Must be called inside a tokio runtime.
-    pub fn start(client: Client, namespace: Option<&str>, wake: &Wake, failed: &OnWatchFailure) -> Self {
+    pub fn start(client: &Client, namespace: Option<&str>, wake: &Wake, failed: &OnWatchFailure) -> Self {
         let tenants = Tenants::new(client.clone());
         Self {
             kinds: Arc::new(Kinds::new(client.clone())),

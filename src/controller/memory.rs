@@ -15,10 +15,10 @@ use crate::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// After so long without another failure a task's pauses begin small again.
-const FORGIVEN: Duration = Duration::from_secs(120);
+const FORGIVEN: Duration = Duration::from_mins(2);
 /// After so long without a sign of an attempt the server is asked.
 pub const DOUBT: Duration = Duration::from_secs(5);
 
@@ -66,7 +66,7 @@ pub enum Fact {
     /// About the spec.
     Validation(Validation),
     /// About a step, with what is to be kept while it is live.
-    Step(StepKey, StepSeen, Option<Follow>),
+    Step(Box<(StepKey, StepSeen, Option<Follow>)>),
     /// About the record of a pass.
     Record((Section, u32), RecordSeen),
     /// About the summary.
@@ -220,7 +220,8 @@ impl Memory {
         match fact {
             None => {}
             Some(Fact::Validation(validation)) => inner.validation = Some(validation),
-            Some(Fact::Step(key, seen, follow)) => {
+            Some(Fact::Step(told)) => {
+                let (key, seen, follow) = *told;
                 let step = inner.steps.entry(key).or_default();
                 step.unknown_since = None;
                 step.follow = follow.map(Arc::new).or(step.follow.take());

@@ -92,7 +92,7 @@ impl Operator {
             restarts.watch_restarted(kind);
         });
         let shell = Shell {
-            cluster: Arc::new(Cluster::start(client.clone(), settings.namespace.as_deref(), &wake_run, &restarted)),
+            cluster: Arc::new(Cluster::start(&client, settings.namespace.as_deref(), &wake_run, &restarted)),
             plans: plans::Plans::new(),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),

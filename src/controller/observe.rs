@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use crate::{
     api::{
@@ -56,6 +56,14 @@ fn observe_steps(shell: &Shell, plan: &Plan, run: &SoakRun, status: &SoakRunStat
         seen.insert(key, observed);
     }
     seen
+}
+
+/// When the first of the pending pods is given up (an image that can't be pulled), though no event tells.
+pub fn gives_up_at(shell: &Shell, run: &SoakRun) -> Option<DateTime<Utc>> {
+    let live = run.status.as_ref().map(live_steps).unwrap_or_default();
+    let identity = identity(run);
+    let now = Utc::now();
+    live.iter().filter_map(|key| steps::gives_up_at(&shell.cluster, &identity, key)).filter(|at| *at > now).min()
 }
 
 /// The attempts that are live according to the status.

@@ -149,7 +149,7 @@ async fn step(subject: &Subject, task: &Task, key: StepKey) -> Outcome {
     if silent && !matches!(task, Task::Begin(_)) {
         return Outcome::TryAgain;
     }
-    Outcome::Told(Fact::Step(key, seen, follow))
+    Outcome::Told(Fact::Step(Box::new((key, seen, follow))))
 }
 
 /// What must go on even when the spec can't be parsed (any more).

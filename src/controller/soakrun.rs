@@ -20,7 +20,7 @@ const MAX_ROUNDS: usize = 64;
 /// How long a round waits for what it began. What takes longer wakes the run when it is done.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// A run is looked at this often though nothing woke it, so that a lost event costs time and nothing else (L4).
-const RELIST: Duration = Duration::from_secs(300);
+const RELIST: Duration = Duration::from_mins(5);
 
 /// Why a reconcile did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ async fn visit(run: Arc<SoakRun>, shell: &Arc<Shell>) -> Result<Action, Reconcil
         }
         moved |= perform::perform(shell, &plan, &run, &memory, decision.effects, PATIENCE).await;
         if !moved {
-            return Ok(rest(&run, &memory, decision.wake_at));
+            return Ok(rest(shell, &run, &memory, decision.wake_at));
         }
     }
     Ok(Action::requeue(Duration::ZERO))
@@ -146,9 +146,10 @@ fn finalizer(effects: &[Effect]) -> Option<bool> {
     })
 }
 
-fn rest(run: &SoakRun, memory: &Memory, wake_at: Option<chrono::DateTime<Utc>>) -> Action {
+fn rest(shell: &Shell, run: &SoakRun, memory: &Memory, wake_at: Option<chrono::DateTime<Utc>>) -> Action {
     let finished = run.status.as_ref().is_some_and(|status| status.phase.is_final());
-    let by_time = wake_at.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
+    let by_time = wake_at.into_iter().chain(observe::gives_up_at(shell, run)).min();
+    let by_time = by_time.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
     let next = by_time.into_iter().chain(memory.next_try()).min();
     match next {
         None if finished => Action::await_change(),

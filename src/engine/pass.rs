@@ -1,5 +1,7 @@
 //! One pass: the setup, a cycle or the cleanup, from its first phase to its stored record.
 
+use chrono::TimeDelta;
+
 use crate::api::{
     names::reason,
     status::{Failure, Outcome, Pass, Section, SoakRunStatus},
@@ -12,6 +14,9 @@ use super::{
     phase::{self, Surroundings},
     run, scope, step,
 };
+
+/// How long storing a record is tried; a run must end some day.
+pub(super) const RECORD_PATIENCE: TimeDelta = TimeDelta::hours(1);
 
 /// Begins a pass. It becomes the run's current one.
 pub(super) fn begin(plan: &Plan, section: Section, cycle: u32, status: &mut SoakRunStatus, context: &Context<'_>) {
@@ -102,7 +107,8 @@ fn halt(pass: &Pass, status: &SoakRunStatus, context: &mut Context<'_>) -> Optio
     {
         return Some(Failure { reason: ending.reason.clone(), message: ending.message.clone(), ..Failure::default() });
     }
-    context.reached(pass.deadline).then(|| {
+    // It stands still while the run is suspended, and is moved when that ends.
+    (status.suspended_at.is_none() && context.reached(pass.deadline)).then(|| {
         let what = match pass.section {
             Section::Setup => "the setup",
             Section::Cycle => "the cycle",
@@ -143,10 +149,18 @@ fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) ->
     }
     let about_this = context.seen.record_of == (pass.section, pass.cycle);
     match &context.seen.record {
-        RecordSeen::Stored { .. } if about_this => true,
-        _ => {
-            context.ask(Effect::StoreRecord);
-            false
+        RecordSeen::Stored { .. } if about_this => return true,
+        // A namespace that is going away takes no more records, and must not wait for one.
+        RecordSeen::Failing { .. } if about_this && context.deleting() => return true,
+        RecordSeen::Failing { message } if about_this => {
+            let message = message.clone();
+            if context.reached(pass.finished_at.unwrap_or(context.now) + RECORD_PATIENCE) {
+                run::end_run(status, reason::INFRA_ERROR, &format!("a record could not be stored for an hour: {message}"), context);
+                return true;
+            }
         }
+        _ => {}
     }
+    context.ask(Effect::StoreRecord);
+    false
 }

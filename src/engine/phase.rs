@@ -116,7 +116,8 @@ fn failure(plan: &PhasePlan, phase: &PhaseStatus, around: &Surroundings<'_>, con
     {
         return Some(named_failure(failed));
     }
-    if let Some(deadline) = phase.deadline
+    // Deadlines stand still while nothing may begin; they are moved when it may again.
+    if let Some(deadline) = phase.deadline.filter(|_| !around.suspended)
         && context.reached(deadline)
     {
         let limit = plan.timeout.map_or_else(String::new, |timeout| timeout.to_string());

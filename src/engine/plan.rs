@@ -239,13 +239,13 @@ fn section(name: &str, steps: &[Step], path: &str, keep_going: bool, names: &mut
     if steps.is_empty() {
         return Ok(None);
     }
-    let (leaves, stages) = leaf::flatten(steps, path, name, names)?;
+    let (leaves, stages) = leaf::flatten(steps, path, names)?;
     Ok(Some(PhasePlan { name: name.into(), timeout: None, retry: None, leaves, stages, keep_going }))
 }
 
 fn phase_plan(phase: &Phase, path: &str, names: &mut references::Names) -> Result<PhasePlan, PlanError> {
     let Phase { name, timeout, retry, steps } = phase;
-    let (leaves, stages) = leaf::flatten(steps, &format!("{path}.steps"), name, names)?;
+    let (leaves, stages) = leaf::flatten(steps, &format!("{path}.steps"), names)?;
     names.end_phase(name);
     Ok(PhasePlan {
         name: name.clone(),
@@ -261,7 +261,7 @@ fn retry_plan(retry: &Retry, path: &str, names: &references::Names) -> Result<Re
     let Retry { limit, backoff, when } = retry;
     let when = when
         .as_deref()
-        .map(|source| names.condition(source, &names.roots(&["failure"]), &format!("{path}.when")))
+        .map(|source| names.condition(source, &references::roots(&["failure"]), &format!("{path}.when")))
         .transpose()?;
     Ok(RetryPlan { limit: *limit, backoff: backoff.unwrap_or(DEFAULT_BACKOFF), when })
 }

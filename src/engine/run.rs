@@ -291,12 +291,22 @@ pub(super) fn end_run(status: &mut SoakRunStatus, reason: &str, message: &str, c
 /// Stores the summary, then gives the verdict.
 fn finish_by_ending(status: &mut SoakRunStatus, context: &mut Context<'_>) {
     if status.started_at.is_some() && !context.deleting() {
-        let RecordSeen::Stored { digest } = &context.seen.summary else {
-            return context.ask(Effect::StoreSummary);
-        };
-        status.records.summary = Some(digest.clone());
+        match context.seen.summary.clone() {
+            RecordSeen::Stored { digest } => status.records.summary = Some(digest),
+            RecordSeen::Failing { message } if summary_is_overdue(status, context) => {
+                // What can't be shown does not pass.
+                let message = format!("the summary could not be stored for an hour: {message}");
+                status.ending = Some(Ending { reason: reason::INFRA_ERROR.into(), message: text::cut(&message, 1_024), at: context.now });
+            }
+            _ => return context.ask(Effect::StoreSummary),
+        }
     }
     finish(verdict::final_phase(status), status, context);
+}
+
+fn summary_is_overdue(status: &SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let since = status.ending.as_ref().map_or(context.now, |ending| ending.at);
+    context.reached(since + pass::RECORD_PATIENCE)
 }
 
 fn finish(phase: RunPhase, status: &mut SoakRunStatus, context: &mut Context<'_>) {

@@ -145,11 +145,12 @@ fn time_out(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, co
 
 fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, context: &mut Context<'_>) {
     if step.state == StepState::Stopping {
-        return if stopped_for_a_failure(step) {
-            finish_failed(leaf, step, scope, context)
+        if stopped_for_a_failure(step) {
+            finish_failed(leaf, step, scope, context);
         } else {
-            succeed(step, context.now)
-        };
+            succeed(step, context.now);
+        }
+        return;
     }
     if leaf.action.is_repeatable() {
         return context.ask(Effect::Begin(key.clone()));

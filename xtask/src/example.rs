@@ -25,7 +25,7 @@ pub struct Example {
 pub const EXAMPLES: &[Example] = &[Example { name: "etcd-rolling-restart", namespace: "etcd-soak", prepare: prepare_etcd }];
 
 /// Longest time that an example may take to its verdict.
-const LIMIT: Duration = Duration::from_secs(1_800);
+const LIMIT: Duration = Duration::from_mins(30);
 /// Where the example's volumes lie on the node, which is this machine.
 const VOLUMES: &str = "/var/lib/soak-examples";
 

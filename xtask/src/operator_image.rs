@@ -1,6 +1,6 @@
 //! The operator's image: one static binary, no shell, not root.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -21,6 +21,11 @@ pub struct Built {
 pub fn build() -> Result<Built> {
     const REFERENCE: &str = "localhost/soak-operator:dev";
     let binary = workspace::cargo_build_static(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
-    let spec = ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
+    let mut spec = ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
+    // `http` steps to public servers need the public authorities.
+    let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    if authorities.exists() {
+        spec = spec.file(authorities, "etc/ssl/certs/ca-certificates.crt", 0o644);
+    }
     Ok(Built { tar: image::build(&spec)?, reference: REFERENCE.into() })
 }

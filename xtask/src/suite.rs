@@ -49,7 +49,7 @@ fn part<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {what}");
     let began = Instant::now();
     let result = work();
-    let word = if result.is_ok() { "done" } else { "FAILED" };
-    eprintln!("== {what}: {word} after {:.0} s", began.elapsed().as_secs_f64());
+    let outcome = if result.is_ok() { "done" } else { "FAILED" };
+    eprintln!("== {what}: {outcome} after {:.0} s", began.elapsed().as_secs_f64());
     result
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::workspace;
+use crate::{image, workspace};
 
 /// A program that is built from a Go module. Its pins are `xtask/go/MODULE/go.mod` and `go.sum`.
 struct Tool {
@@ -118,7 +118,7 @@ fn stamp(tool: &Tool) -> Result<String> {
         let path = folder.join(file);
         hash.update(fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?);
     }
-    Ok(hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(image::hexadecimal(&hash.finalize()[..6]))
 }
 
 fn build_one(tool: &Tool, folder: &Path, binary: &Path) -> Result<()> {

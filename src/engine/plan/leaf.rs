@@ -10,7 +10,7 @@ use crate::api::{
 use super::{
     super::expr::{Condition, Expression, check_json},
     PlanError, RetryPlan, Stage,
-    references::{Names, unique},
+    references::{Names, roots, unique},
     retry_plan,
 };
 
@@ -167,7 +167,7 @@ pub struct Leaf {
 }
 
 /// Flattens steps into leaves and the stages that begin them.
-pub(super) fn flatten(steps: &[Step], path: &str, phase: &str, names: &mut Names) -> Result<(Vec<Leaf>, Vec<Stage>), PlanError> {
+pub(super) fn flatten(steps: &[Step], path: &str, names: &mut Names) -> Result<(Vec<Leaf>, Vec<Stage>), PlanError> {
     unique(path, steps.iter().map(|step| step.name.as_str()))?;
     let mut leaves = Vec::new();
     let mut stages = Vec::new();
@@ -185,7 +185,7 @@ pub(super) fn flatten(steps: &[Step], path: &str, phase: &str, names: &mut Names
         }
         // Members of a group do not see each other, so names become known when the whole stage is parsed.
         for leaf in &leaves[first..] {
-            names.end_step(phase, &leaf.path);
+            names.end_step(&leaf.path);
         }
         stages.push(Stage { leaves: first..leaves.len(), background: *background });
     }
@@ -196,10 +196,10 @@ fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Na
     let action = Action::new(body).ok_or_else(|| PlanError::new(field, "a step does exactly one thing: set one of pod, jobTemplate, wait, apply, patch, scale, delete, resource, http, sleep, parallel"))?;
     let kind = action.kind();
     let (templates, sources) = action.parts();
-    check_json(&templates, &names.roots(&[])).map_err(|(place, error)| PlanError::expression(format!("{field}.{kind}{}{place}", if place.is_empty() || place.starts_with('[') { "" } else { "." }), &error))?;
+    check_json(&templates, &roots(&[])).map_err(|(place, error)| PlanError::expression(format!("{field}.{kind}{}{place}", if place.is_empty() || place.starts_with('[') { "" } else { "." }), &error))?;
     names.check_json_references(&templates, &format!("{field}.{kind}"))?;
     let extra: Vec<&str> = sources.root.into_iter().collect();
-    let roots = names.roots(&extra);
+    let roots = roots(&extra);
     let condition = |source: Option<(&str, &str)>| {
         source.map(|(name, text)| names.condition(text, &roots, &format!("{field}.{kind}.{name}"))).transpose()
     };
@@ -219,7 +219,7 @@ fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Na
         .collect::<Result<_, _>>()?;
     Ok(Leaf {
         path,
-        field: field.into(),
+        field: field.to_owned(),
         background,
         action,
         timeout: body.timeout.unwrap_or(DEFAULT_TIMEOUT),

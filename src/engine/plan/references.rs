@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::api::soakrun::Parameter;
 
 use super::{
-    super::expr::{Condition, Expression, Roots, Scope, Template},
+    super::expr::{Condition, Expression, Reference, Roots, Scope, Template},
     PlanError, base_roots,
 };
 
@@ -23,10 +23,9 @@ impl<'a> Names<'a> {
         Self { parameters, steps: BTreeSet::new(), phases: BTreeSet::new() }
     }
 
-    /// From here on `steps.NAME` may be used.
-    pub(super) fn end_step(&mut self, phase: &str, path: &str) {
-        let _ = phase;
-        self.steps.insert(step_variable(path));
+    /// From here on `steps.NAME` may be used; a member of a group as `steps["GROUP/MEMBER"]`.
+    pub(super) fn end_step(&mut self, path: &str) {
+        self.steps.insert(path.to_owned());
     }
 
     /// From here on `phases.NAME` may be used.
@@ -34,20 +33,15 @@ impl<'a> Names<'a> {
         self.phases.insert(name.to_owned());
     }
 
-    /// The variables of an expression that sees `extra` beside the common ones.
-    pub(super) fn roots(&self, extra: &[&str]) -> Roots {
-        extra.iter().fold(base_roots(), |roots, name| roots.with(name))
-    }
-
     pub(super) fn condition(&self, source: &str, roots: &Roots, path: &str) -> Result<Condition, PlanError> {
         let condition = Condition::parse(source, roots).map_err(|error| PlanError::expression(path, &error))?;
-        self.check(condition.references().map(|it| (it.root.to_owned(), it.field.map(str::to_owned))), path)?;
+        self.check(condition.references(), path)?;
         Ok(condition)
     }
 
     pub(super) fn expression(&self, source: &str, roots: &Roots, path: &str) -> Result<Expression, PlanError> {
         let expression = Expression::parse(source, roots).map_err(|error| PlanError::expression(path, &error))?;
-        self.check(expression.references().map(|it| (it.root.to_owned(), it.field.map(str::to_owned))), path)?;
+        self.check(expression.references(), path)?;
         Ok(expression)
     }
 
@@ -55,8 +49,8 @@ impl<'a> Names<'a> {
     pub(super) fn check_json_references(&self, value: &Value, path: &str) -> Result<(), PlanError> {
         match value {
             Value::String(text) if text.contains("${") => {
-                let template = Template::parse(text, &self.roots(&[])).map_err(|error| PlanError::expression(path, &error))?;
-                self.check(template.references().map(|it| (it.root.to_owned(), it.field.map(str::to_owned))), path)
+                let template = Template::parse(text, &roots(&[])).map_err(|error| PlanError::expression(path, &error))?;
+                self.check(template.references(), path)
             }
             Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| self.check_json_references(item, &format!("{path}[{index}]"))),
             Value::Object(fields) => fields.iter().try_for_each(|(name, field)| self.check_json_references(field, &format!("{path}.{name}"))),
@@ -64,17 +58,18 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn check(&self, references: impl Iterator<Item = (String, Option<String>)>, path: &str) -> Result<(), PlanError> {
-        for (root, field) in references {
-            let Some(field) = field else { continue };
-            let (known, what) = match root.as_str() {
-                "params" => (self.parameters.contains_key(&field), "no parameter of that name in spec.parameters"),
-                "steps" => (self.steps.contains(&field), "no step of that name has run before this one"),
-                "phases" => (self.phases.contains(&field), "no phase of that name has ended before this one"),
+    fn check<'r>(&self, references: impl Iterator<Item = Reference<'r>>, path: &str) -> Result<(), PlanError> {
+        for Reference { root, field, optional } in references {
+            // What is asked for by has() or `.?` may be missing.
+            let Some(field) = field.filter(|_| !optional) else { continue };
+            let (known, what) = match root {
+                "params" => (self.parameters.contains_key(field), "no parameter of that name in spec.parameters"),
+                "steps" => (self.steps.contains(field), "no step of that name has run before this one"),
+                "phases" => (self.phases.contains(field), "no phase of that name has ended before this one"),
                 _ => continue,
             };
             if !known {
-                let known: Vec<&str> = match root.as_str() {
+                let known: Vec<&str> = match root {
                     "params" => self.parameters.keys().map(String::as_str).collect(),
                     "steps" => self.steps.iter().map(String::as_str).collect(),
                     _ => self.phases.iter().map(String::as_str).collect(),
@@ -87,9 +82,9 @@ impl<'a> Names<'a> {
     }
 }
 
-/// How expressions name a step: members of groups by `GROUP_MEMBER`-free `group/member`, so in brackets.
-pub(super) fn step_variable(path: &str) -> String {
-    path.to_owned()
+/// The variables of an expression that sees `extra` beside the common ones.
+pub(super) fn roots(extra: &[&str]) -> Roots {
+    extra.iter().fold(base_roots(), Roots::with)
 }
 
 /// Resolves parameters that refer to parameters.

@@ -94,6 +94,7 @@ pub fn up(options: &Options) -> Result<Running> {
         node::network(&layout)?;
     }
     plane::start(&layout, &bin, &path)?;
+    plane::wait_for_default_account(&layout, &bin)?;
     match mode {
         Mode::Node => node::start(&layout, &bin, &path)?,
         Mode::Simulated => simulated::start(&layout, &bin, &path)?,
@@ -104,13 +105,11 @@ pub fn up(options: &Options) -> Result<Running> {
 
 /// Takes a cluster down; one that is not there is fine.
 pub fn down(name: &str) -> Result<()> {
-    match Layout::load(name)? {
-        Some(layout) => teardown::down(&layout),
-        None => {
-            eprintln!("there is no cluster {name}");
-            Ok(())
-        }
+    if let Some(layout) = Layout::load(name)? {
+        return teardown::down(&layout);
     }
+    eprintln!("there is no cluster {name}");
+    Ok(())
 }
 
 /// Takes every cluster down.

@@ -23,7 +23,7 @@ use crate::{
 /// The node's daemons, in the order in which they are started.
 pub const DAEMONS: [&str; 3] = ["containerd", "kubelet", "kube-proxy"];
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "k8s.io";
 
 /// Makes the network namespace, its link to the host, and the bridge whose address is the node's.

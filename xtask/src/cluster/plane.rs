@@ -87,6 +87,12 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     )
 }
 
+/// Waits until pods can be created in the namespace `default`.
+pub fn wait_for_default_account(layout: &Layout, bin: &Path) -> Result<()> {
+    let daemons = DAEMONS.map(|name| Daemon::new(layout, name));
+    wait("the default service account", LIMIT, &daemons, || kubectl(layout, bin, &["get", "serviceaccount", "default"]))
+}
+
 /// Whether a kubectl call as the administrator succeeds.
 pub fn kubectl(layout: &Layout, bin: &Path, arguments: &[&str]) -> bool {
     Command::new(bin.join("kubectl"))

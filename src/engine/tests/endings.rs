@@ -1,0 +1,290 @@
+//! How a run ends: cycles, time, failures, abort, deletion, a changed spec, and what comes after.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::world::{Fate, World, phases, pod};
+use crate::{
+    api::{
+        ConditionStatus, condition,
+        status::{MAX_METRICS, RunPhase, Section},
+    },
+    engine::Validation,
+};
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+const DAY: TimeDelta = TimeDelta::days(1);
+
+fn holds(world: &World, type_: &str) -> ConditionStatus {
+    condition::find(&world.status().conditions, type_).unwrap().status
+}
+
+#[test]
+fn conditions_tell_the_end_to_whoever_waits() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    assert_eq!(holds(&world, "Succeeded"), ConditionStatus::Unknown);
+    assert_eq!(holds(&world, "Completed"), ConditionStatus::False);
+    world.go(HOUR);
+    assert_eq!(holds(&world, "Succeeded"), ConditionStatus::True);
+    assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])})).fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+    world.go(HOUR);
+    assert_eq!(holds(&world, "Succeeded"), ConditionStatus::False);
+    assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
+    assert_eq!(holds(&world, "Stalled"), ConditionStatus::True);
+}
+
+#[test]
+fn cleanup_runs_after_a_failure_an_abort_and_a_deletion_and_tries_every_step() {
+    for ending in ["failure", "abort", "delete"] {
+        let spec = json!({
+            "phases": phases(&[("work", &["say"])]),
+            "cleanup": [pod("first"), pod("second")],
+        });
+        let fate = if ending == "failure" { Fate::Fails(TimeDelta::seconds(2), 1) } else { Fate::Runs };
+        let mut world = World::new(spec).fate("say", &[fate]).fate("first", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+        world.settle();
+        world.pass_time();
+        match ending {
+            "abort" => world.edit(json!({"abort": true})),
+            "delete" => world.delete(),
+            _ => {}
+        }
+        world.go(HOUR);
+        world.settle();
+        let cleaned: Vec<&str> = world.ever.iter().filter(|key| key.section == Section::Cleanup).map(|key| key.step.as_str()).collect();
+        assert_eq!(cleaned, ["first", "second"], "{ending}");
+        if ending == "delete" {
+            assert!(world.gone, "L3: nothing holds it");
+        } else {
+            assert!(world.status().message.contains("the cleanup failed"), "{}", world.status().message);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_never_began_is_deleted_without_cleanup() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
+    world.validation = None;
+    world.settle();
+    world.delete();
+    world.settle();
+    assert!(world.gone);
+    assert!(world.ever.is_empty());
+}
+
+#[test]
+fn a_deleted_run_disappears_though_its_records_cannot_be_stored() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
+    world.store_works = false;
+    world.settle();
+    world.delete();
+    world.go(HOUR);
+    assert!(world.gone, "L3: {:#?}", world.status());
+}
+
+#[test]
+fn a_store_that_never_works_ends_the_run_as_an_infrastructure_error() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.store_works = false;
+    world.go(DAY);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Failed, "InfraError"), "L1");
+    assert_eq!(status.cycles.completed, 0, "what is not recorded does not count");
+}
+
+#[test]
+fn failure_policies_end_the_run_when_they_are_exceeded() {
+    for (policy, cycles) in [
+        (json!({"stopOnFailure": true}), 1),
+        (json!({"maxFailures": 2}), 3),
+        (json!({"maxConsecutiveFailures": 1}), 2),
+        (json!({}), 5),
+    ] {
+        let spec = json!({"cycles": 5, "failurePolicy": policy, "phases": phases(&[("work", &["say"])])});
+        let mut world = World::new(spec).fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+        world.go(HOUR);
+        assert_eq!(world.status().cycles.completed, cycles, "{policy}");
+        assert_eq!(world.status().phase, RunPhase::Failed);
+    }
+}
+
+#[test]
+fn no_cycle_begins_after_the_duration_but_one_that_began_may_end() {
+    let spec = json!({"cycles": null, "duration": "5s", "phases": phases(&[("work", &["say"])])});
+    let mut world = World::new(spec);
+    let began = world.now;
+    world.go(HOUR);
+    assert_eq!(world.status().cycles.passed, 3, "cycles of two seconds begin at 0, 2 and 4 s");
+    assert_eq!(world.now - began, TimeDelta::seconds(6));
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+}
+
+#[test]
+fn a_suspended_run_begins_nothing_and_its_deadlines_wait() {
+    let spec = json!({"phases": [{"name": "work", "timeout": "10s", "steps": [pod("first"), pod("second")]}]});
+    let mut world = World::new(spec);
+    world.settle();
+    world.edit(json!({"suspend": true}));
+    world.settle();
+    world.now += HOUR;
+    world.settle();
+    assert_eq!(world.ever.len(), 1, "the first step ended, the second does not begin");
+    assert_eq!(world.status().reason, "Suspended");
+    world.edit(json!({"suspend": false}));
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded, "{:#?}", world.status());
+}
+
+#[test]
+fn an_abort_while_suspended_ends_the_run() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say", "more"])]), "cleanup": [pod("tidy")]}));
+    world.settle();
+    world.edit(json!({"suspend": true}));
+    world.settle();
+    world.edit(json!({"abort": true}));
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Aborted);
+    assert!(world.ever.iter().any(|key| key.step == "tidy"));
+    assert_eq!(world.status().cycles.inconclusive, 1, "a stopped cycle is no success and no failure");
+}
+
+#[test]
+fn an_invalid_spec_and_a_missing_right_end_as_failed_and_say_so() {
+    let mut world = World::new(json!({"phases": [{"name": "work", "steps": [
+        {"name": "wait", "wait": {"resource": {"apiVersion": "v1", "kind": "Pod", "name": "x"}, "until": "1 + 1"}},
+    ]}]}));
+    world.go(HOUR);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Failed, "InvalidSpec"));
+    assert!(status.message.starts_with("spec.phases[0].steps[0].wait.until: "), "{}", status.message);
+
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.validation = Some(Validation::NotYet { reason: "PermissionDenied".into(), message: "create pods".into() });
+    world.settle();
+    assert_eq!(holds(&world, "Stalled"), ConditionStatus::True);
+    world.go(HOUR);
+    assert_eq!((world.status().phase, world.status().reason.as_str()), (RunPhase::Failed, "PermissionDenied"));
+    assert!(world.ever.is_empty());
+}
+
+#[test]
+fn a_dry_run_ends_after_the_validation() {
+    let mut world = World::new(json!({"dryRun": true, "phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
+    world.go(HOUR);
+    assert_eq!(world.status().reason, "DryRunPassed");
+    assert!(world.ever.is_empty() && world.records.is_empty());
+}
+
+#[test]
+fn a_spec_that_changes_without_a_rerun_ends_the_attempt_and_a_rerun_begins_another() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    world.edit(json!({"cooldown": "7s"}));
+    world.go(HOUR);
+    assert_eq!((world.status().phase, world.status().reason.as_str()), (RunPhase::Failed, "SpecChanged"));
+    let writes = world.writes;
+    world.settle();
+    assert_eq!(world.writes, writes, "S2: an ended run costs no writes");
+    world.edit(json!({"rerun": "2"}));
+    world.go(HOUR);
+    assert_eq!((world.status().phase, world.status().attempt), (RunPhase::Succeeded, 2));
+    assert_eq!(world.status().cycles.completed, 1, "counters begin anew");
+}
+
+#[test]
+fn a_finished_run_is_deleted_when_its_time_to_live_is_over() {
+    let mut world = World::new(json!({"ttlAfterFinished": "1h", "phases": phases(&[("work", &["say"])])}));
+    world.go(HOUR);
+    world.settle();
+    assert!(world.run.metadata.deletion_timestamp.is_none());
+    world.now += HOUR;
+    world.settle();
+    assert!(world.run.metadata.deletion_timestamp.is_some());
+    assert!(world.gone || world.run.metadata.finalizers.is_none());
+}
+
+#[test]
+fn what_a_cycle_applied_goes_with_it_and_what_a_run_applied_with_the_run() {
+    let apply = |name: &str, after: &str| {
+        json!({"name": name, "apply": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}, "deleteAfter": after}})
+    };
+    let spec = json!({"phases": [
+        {"name": "work", "steps": [apply("of-phase", "Phase"), apply("of-cycle", "Cycle"), apply("of-run", "Run"), apply("for-ever", "Never")]},
+        {"name": "check", "steps": [pod("say")]},
+    ]});
+    let mut world = World::new(spec);
+    world.settle();
+    assert_eq!(world.asked_to_release, ["of-phase"]);
+    world.go(HOUR);
+    assert_eq!(world.asked_to_release, ["of-phase", "of-cycle", "of-run"]);
+}
+
+#[test]
+fn verdicts_follow_the_evidence() {
+    let fails = |count: usize| {
+        let mut fates = vec![Fate::Fails(TimeDelta::seconds(2), 1); count];
+        fates.push(Fate::Succeeds(TimeDelta::seconds(2)));
+        fates
+    };
+    for (criteria, failing, phase, reason) in [
+        (json!({}), 0, RunPhase::Succeeded, "Passed"),
+        (json!({}), 1, RunPhase::Failed, "ThresholdFailed"),
+        (json!({"minSuccessRate": "0.9"}), 1, RunPhase::Succeeded, "Passed"),
+        (json!({"minSuccessRate": "0.9"}), 2, RunPhase::Failed, "ThresholdFailed"),
+        (json!({"minSuccessRate": "0.9", "confidence": "0.95"}), 0, RunPhase::Inconclusive, "Inconclusive"),
+        (json!({"minSuccessRate": "0.5", "confidence": "0.95"}), 0, RunPhase::Succeeded, "Passed"),
+        (json!({"minSuccessRate": "0.9", "confidence": "0.95"}), 9, RunPhase::Failed, "ThresholdFailed"),
+    ] {
+        let spec = json!({"cycles": 10, "criteria": criteria, "phases": phases(&[("work", &["say"])])});
+        let mut world = World::new(spec).fate("say", &fails(failing));
+        world.go(HOUR);
+        let status = world.status();
+        assert_eq!((status.phase, status.reason.as_str()), (phase, reason), "{criteria} with {failing} failures: {}", status.message);
+    }
+}
+
+#[test]
+fn ten_thousand_cycles_leave_a_small_status_and_the_records_that_are_kept() {
+    let spec = json!({
+        "cycles": 10_000, "results": {"retention": {"passed": 3, "failed": 2}},
+        "phases": [{"name": "work", "steps": [{"name": "rest", "sleep": {"duration": "10ms"}}]}],
+    });
+    let mut world = World::new(spec);
+    world.go(DAY);
+    let status = world.status();
+    assert_eq!(status.cycles.passed, 10_000);
+    assert_eq!(status.records.passed, [9_998, 9_999, 10_000]);
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes <= 32 * 1_024, "{bytes} bytes");
+}
+
+#[test]
+fn the_largest_spec_keeps_its_status_far_below_a_mebibyte() {
+    let steps: Vec<_> = (0..32).map(|index| pod(&format!("{index}-{}", "n".repeat(37)))).collect();
+    let all: Vec<_> = (0..8).map(|index| json!({"name": format!("{index}-{}", "p".repeat(37)), "steps": steps})).collect();
+    let mut world = World::new(json!({"phases": all}));
+    world.store_works = false;
+    for _ in 0..1_000 {
+        world.settle();
+        if world.status().current.is_some_and(|pass| pass.outcome.is_some()) {
+            break;
+        }
+        world.pass_time();
+    }
+    let status = world.status();
+    assert_eq!(status.current.as_ref().unwrap().phases.iter().map(|phase| phase.steps.len()).sum::<usize>(), 256);
+    assert!(status.metrics.len() <= MAX_METRICS);
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes < 256 * 1_024, "{bytes} bytes");
+}
+
+#[test]
+fn a_clock_that_jumps_back_stops_nothing_for_ever() {
+    let mut world = World::new(json!({"cycles": 2, "cooldown": "10s", "phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    world.now -= HOUR;
+    world.go(DAY);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+}

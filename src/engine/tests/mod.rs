@@ -1,0 +1,6 @@
+//! Tests of the engine: time is moved by hand, the outside is a small simulated world.
+
+mod endings;
+mod properties;
+mod steps;
+mod world;

@@ -1,0 +1,185 @@
+//! Attempts, retries, time limits, groups, background steps, lost intents.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::world::{Fate, World, phases, pod};
+use crate::{
+    api::status::{Outcome, RunPhase, StepState},
+    engine::{Effect, Plan, decide},
+};
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+#[test]
+fn a_run_of_one_pod_passes_and_its_pod_goes_after_the_record() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.go(HOUR);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Succeeded, "Passed"), "{status:#?}");
+    assert_eq!(status.cycles.passed, 1);
+    assert_eq!(world.ever.len(), 1);
+    world.settle();
+    assert!(world.pods.is_empty());
+    assert_eq!(world.phases, [RunPhase::Validating, RunPhase::Running, RunPhase::CleaningUp, RunPhase::Succeeded]);
+}
+
+#[test]
+fn a_failed_attempt_is_tried_again_after_its_backoff_and_the_past_is_kept() {
+    let spec = json!({"phases": [{"name": "work", "steps": [
+        {"name": "say", "pod": {"image": "x"}, "retry": {"limit": 2, "backoff": "10s"}},
+    ]}]});
+    let fails = Fate::Fails(TimeDelta::seconds(2), 1);
+    let mut world = World::new(spec).fate("say", &[fails.clone(), fails, Fate::Succeeds(TimeDelta::seconds(2))]);
+    let began = world.now;
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+    assert_eq!(world.ever.iter().map(|key| key.attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    // Three attempts of two seconds, pauses of ten and twenty.
+    assert_eq!(world.now - began, TimeDelta::seconds(36));
+}
+
+#[test]
+fn a_retry_only_happens_while_its_condition_holds() {
+    for (code, attempts) in [(99, 2), (1, 1)] {
+        let spec = json!({"phases": [{"name": "work", "steps": [
+            {"name": "say", "pod": {"image": "x"}, "retry": {"limit": 1, "when": "failure.transient"}},
+        ]}]});
+        let mut world = World::new(spec).fate("say", &[Fate::Fails(TimeDelta::seconds(2), code)]);
+        world.go(HOUR);
+        assert_eq!(world.status().phase, RunPhase::Failed);
+        assert_eq!(world.ever.len(), attempts, "exit code {code}");
+    }
+}
+
+#[test]
+fn a_phase_is_tried_again_with_attempt_numbers_that_go_on() {
+    let spec = json!({"phases": [{"name": "work", "retry": {"limit": 1, "backoff": "5s"}, "steps": [pod("first"), pod("second")]}]});
+    let mut world = World::new(spec).fate("second", &[Fate::Fails(TimeDelta::seconds(2), 1), Fate::Succeeds(TimeDelta::seconds(2))]);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+    let made: Vec<(&str, u32)> = world.ever.iter().map(|key| (key.step.as_str(), key.attempt)).collect();
+    assert_eq!(made, [("first", 1), ("second", 1), ("first", 2), ("second", 2)]);
+}
+
+#[test]
+fn a_pod_that_hangs_is_stopped_at_its_time_limit_and_fails_as_timeout() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "hang", "pod": {"image": "x"}, "timeout": "1m"}]}]});
+    let mut world = World::new(spec).fate("hang", &[Fate::Runs]);
+    world.go(HOUR);
+    let status = world.status();
+    assert_eq!(status.phase, RunPhase::Failed);
+    assert!(status.recent[0].reason.starts_with("Timeout: work: step hang: had not ended after 1m"), "{}", status.recent[0].reason);
+}
+
+#[test]
+fn a_pod_that_is_never_scheduled_fails_by_what_held_it_up() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "wait", "pod": {"image": "x"}, "pendingTimeout": "30s"}]}]});
+    let mut world = World::new(spec).fate("wait", &[Fate::Pends]);
+    world.go(HOUR);
+    assert!(world.status().recent[0].reason.starts_with("Unschedulable"), "{}", world.status().recent[0].reason);
+}
+
+#[test]
+fn a_phase_has_its_own_limit_and_skips_what_it_did_not_reach() {
+    let spec = json!({"phases": [{"name": "work", "timeout": "30s", "steps": [pod("hang"), pod("never")]}]});
+    let mut world = World::new(spec).fate("hang", &[Fate::Runs]);
+    world.go(HOUR);
+    assert_eq!(world.ever.len(), 1);
+    assert!(world.status().recent[0].reason.contains("phase work did not end within 30s; step hang was at work"), "{}", world.status().recent[0].reason);
+}
+
+#[test]
+fn a_background_step_runs_beside_and_is_stopped_at_the_end_of_its_phase() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "load", "background": true, "pod": {"image": "x"}}, pod("say")]}]});
+    let mut world = World::new(spec).fate("load", &[Fate::Runs]);
+    world.settle();
+    assert_eq!(world.ever.len(), 1, "the next step waits until the load runs");
+    world.pass_time();
+    world.settle();
+    assert_eq!(world.ever.len(), 2);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded, "an exit by SIGTERM is no failure when it was asked for");
+}
+
+#[test]
+fn a_background_step_that_fails_early_fails_its_phase_at_once() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "load", "background": true, "pod": {"image": "x"}}, pod("hang")]}]});
+    let mut world = World::new(spec).fate("load", &[Fate::Fails(TimeDelta::seconds(5), 3)]).fate("hang", &[Fate::Runs]);
+    let began = world.now;
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Failed);
+    assert!(world.now - began < TimeDelta::seconds(10));
+}
+
+#[test]
+fn members_of_a_group_run_at_the_same_time() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "both", "parallel": [pod("a"), pod("b")]}, pod("after")]}]});
+    let mut world = World::new(spec);
+    world.settle();
+    assert_eq!(world.ever.len(), 2);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+    assert_eq!(world.ever.len(), 3);
+}
+
+#[test]
+fn outputs_reach_later_steps_and_the_distributions() {
+    let spec = json!({"cycles": 3, "phases": phases(&[("work", &["say"])])});
+    let mut world = World::new(spec);
+    world.go(HOUR);
+    let names: Vec<String> = world.status().metrics.iter().map(|metric| metric.name.clone()).collect();
+    assert_eq!(names, ["cycle", "phases.work", "steps.say.outputs.answer"]);
+}
+
+#[test]
+fn an_intent_that_left_nothing_behind_is_a_lost_attempt_outside_of_the_retry_budget() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    for _ in 0..3 {
+        world.visit();
+    }
+    while world.ever.is_empty() && world.status().current.is_none() {
+        world.visit();
+    }
+    // The pod vanishes, and the process that made it as well.
+    world.pods.clear();
+    world.crash();
+    world.settle();
+    assert_eq!(world.step("say").attempt, 2);
+    assert_eq!(world.step("say").failures, 0);
+    assert_eq!(world.step("say").past[0].reason, "Lost");
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+}
+
+#[test]
+fn beginning_again_is_asked_for_only_where_it_does_no_harm() {
+    let patch = json!({"name": "mend", "patch": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "name": "x"}, "patch": {}}});
+    let mut world = World::new(json!({"phases": [{"name": "work", "steps": [patch]}]}));
+    // Crash right after the intent is written.
+    while world.status().current.is_none() {
+        world.visit_until(1);
+    }
+    assert_eq!(world.step("mend").state, StepState::Active);
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    let decision = decide(Ok(&plan), &world.run, &world.seen(), world.now);
+    assert!(decision.effects.iter().any(|effect| matches!(effect, Effect::Begin(key) if key.attempt == 1)), "{:?}", decision.effects);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+}
+
+#[test]
+fn a_cycle_is_not_counted_before_its_record_is_stored() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.store_works = false;
+    for _ in 0..3 {
+        world.settle();
+        world.pass_time();
+    }
+    assert_eq!(world.status().cycles.completed, 0);
+    assert_eq!(world.status().current.unwrap().outcome, Some(Outcome::Succeeded));
+    assert_eq!(world.pods.len(), 1, "the pod stays while its log is not stored");
+    world.store_works = true;
+    world.go(HOUR);
+    assert_eq!(world.status().cycles.passed, 1);
+}
