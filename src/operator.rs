@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -51,9 +52,9 @@ pub struct Options {
     /// Let `http` steps reach loopback and link-local addresses; meant for tests on one machine.
     #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_local_http: bool,
-    /// Print the custom resource definitions as JSON, one a line, and end.
-    #[arg(long)]
-    print_crds: bool,
+    /// Print the files that are made from the code, a JSON object a line with `path` and `content`, and end.
+    #[arg(long, hide = true)]
+    print_generated: bool,
 }
 
 /// Why the operator ends before it was asked to.
@@ -75,10 +76,8 @@ enum StartError {
 
 /// Runs the operator until it is told to stop.
 pub fn main(options: Options) -> ExitCode {
-    if options.print_crds {
-        for crd in crate::api::crds() {
-            println!("{crd}");
-        }
+    if options.print_generated {
+        print_generated();
         return ExitCode::SUCCESS;
     }
     if let Err(error) = telemetry::logging::init(options.log_format, &options.log_level) {
@@ -104,6 +103,16 @@ pub fn main(options: Options) -> ExitCode {
     }
 }
 
+fn print_generated() {
+    for crd in crate::api::crds() {
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+        println!("{}", json!({"path": format!("crds/{name}.yaml"), "content": crd}));
+    }
+    for (name, schema) in crate::results::schemas() {
+        println!("{}", json!({"path": format!("docs/schemas/{name}"), "content": schema}));
+    }
+}
+
 async fn run(options: Options) -> Result<(), StartError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
@@ -126,7 +135,8 @@ async fn run(options: Options) -> Result<(), StartError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let health = Health::new(MAX_SILENCE);
     let address = options.metrics_address;
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let listener =
+        tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
     let server = tokio::spawn(telemetry::server::serve_on(listener, metrics.clone(), health.clone(), asked()));
 
     let config = kube::Config::infer().await.map_err(StartError::NoCluster)?;

@@ -67,7 +67,12 @@ fn run(spec: &Value) -> Value {
 /// Sends a request as a strict client does; the answer, or what the server says against it.
 async fn send(namespace: &Namespace, method: &str, path: &str, content: &str, body: &Value) -> Result<Value, String> {
     let uri = format!("/apis/soak.dev/v1alpha1/namespaces/{}/soakruns{path}", namespace.name);
-    let request = Request::builder().method(method).uri(uri).header("content-type", content).body(serde_json::to_vec(body).unwrap()).unwrap();
+    let request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("content-type", content)
+        .body(serde_json::to_vec(body).unwrap())
+        .unwrap();
     namespace.client.request(request).await.map_err(|error| match error {
         kube::Error::Api(status) => status.message,
         other => panic!("{other}"),
@@ -157,15 +162,45 @@ async fn a_step_does_exactly_one_thing() {
     refused(&[
         ("nothing", step(json!({})), "spec.phases[0].steps[0]", one),
         ("nothing but a null", step(json!({"pod": null})), "spec.phases[0].steps[0]", one),
-        ("two", step(json!({"sleep": {"duration": "1s"}, "delete": {"resource": object()}})), "spec.phases[0].steps[0]", one),
-        ("a step and a group", step(json!({"sleep": {"duration": "1s"}, "parallel": [sleep("b")]})), "spec.phases[0].steps[0]", one),
-        ("two in a setup", with(json!({"setup": [{"name": "a", "sleep": {"duration": "1s"}, "pod": {"image": "i"}}]})), "spec.setup[0]", one),
+        (
+            "two",
+            step(json!({"sleep": {"duration": "1s"}, "delete": {"resource": object()}})),
+            "spec.phases[0].steps[0]",
+            one,
+        ),
+        (
+            "a step and a group",
+            step(json!({"sleep": {"duration": "1s"}, "parallel": [sleep("b")]})),
+            "spec.phases[0].steps[0]",
+            one,
+        ),
+        (
+            "two in a setup",
+            with(json!({"setup": [{"name": "a", "sleep": {"duration": "1s"}, "pod": {"image": "i"}}]})),
+            "spec.setup[0]",
+            one,
+        ),
         ("none in a cleanup", with(json!({"cleanup": [{"name": "a"}]})), "spec.cleanup[0]", one),
-        ("an empty member", step(json!({"parallel": [sleep("b"), {"name": "c"}]})), "spec.phases[0].steps[0].parallel[1]", one),
+        (
+            "an empty member",
+            step(json!({"parallel": [sleep("b"), {"name": "c"}]})),
+            "spec.phases[0].steps[0].parallel[1]",
+            one,
+        ),
         ("a group in a group", step(json!({"parallel": [nested]})), "parallel", "unknown field"),
         ("an empty group", step(json!({"parallel": []})), "spec.phases[0].steps[0].parallel", "at least 1 items"),
-        ("a group in the background", step(json!({"background": true, "parallel": [sleep("b")]})), "spec.phases[0].steps[0]", "a group can't run in the background"),
-        ("a pod without an image", step(json!({"pod": {"args": ["a"]}})), "spec.phases[0].steps[0].pod", "give the image, or a template"),
+        (
+            "a group in the background",
+            step(json!({"background": true, "parallel": [sleep("b")]})),
+            "spec.phases[0].steps[0]",
+            "a group can't run in the background",
+        ),
+        (
+            "a pod without an image",
+            step(json!({"pod": {"args": ["a"]}})),
+            "spec.phases[0].steps[0].pod",
+            "give the image, or a template",
+        ),
     ])
     .await;
 }
@@ -179,27 +214,67 @@ async fn numbers_and_times_have_limits() {
         ("negative cycles", with(json!({"cycles": -1})), "spec.cycles", "greater than or equal to 1"),
         ("too many cycles", with(json!({"cycles": 1_000_001})), "spec.cycles", "less than or equal to 1000000"),
         ("half a cycle", with(json!({"cycles": 1.5})), "spec.cycles", "integer"),
-        ("negative failures", with(json!({"failurePolicy": {"maxFailures": -1}})), "spec.failurePolicy.maxFailures", "greater than or equal to 0"),
-        ("negative failures in a row", with(json!({"failurePolicy": {"maxConsecutiveFailures": -1}})), "maxConsecutiveFailures", "greater than or equal to 0"),
-        ("more records than fit", with(json!({"results": {"retention": {"passed": 201}}})), "spec.results.retention.passed", "less than or equal to 200"),
+        (
+            "negative failures",
+            with(json!({"failurePolicy": {"maxFailures": -1}})),
+            "spec.failurePolicy.maxFailures",
+            "greater than or equal to 0",
+        ),
+        (
+            "negative failures in a row",
+            with(json!({"failurePolicy": {"maxConsecutiveFailures": -1}})),
+            "maxConsecutiveFailures",
+            "greater than or equal to 0",
+        ),
+        (
+            "more records than fit",
+            with(json!({"results": {"retention": {"passed": 201}}})),
+            "spec.results.retention.passed",
+            "less than or equal to 200",
+        ),
         ("no retry", retry(0), "retry.limit", "greater than or equal to 1"),
         ("endless retries", retry(101), "retry.limit", "less than or equal to 100"),
-        ("negative replicas", step(json!({"scale": {"resource": object(), "replicas": -1}})), "scale.replicas", "greater than or equal to 0"),
-        ("a rate above 1", with(json!({"criteria": {"minSuccessRate": "1.1"}})), "spec.criteria.minSuccessRate", "should match"),
+        (
+            "negative replicas",
+            step(json!({"scale": {"resource": object(), "replicas": -1}})),
+            "scale.replicas",
+            "greater than or equal to 0",
+        ),
+        (
+            "a rate above 1",
+            with(json!({"criteria": {"minSuccessRate": "1.1"}})),
+            "spec.criteria.minSuccessRate",
+            "should match",
+        ),
         ("certainty", with(json!({"criteria": {"confidence": "1"}})), "spec.criteria.confidence", "should match"),
         ("no confidence", with(json!({"criteria": {"confidence": "0.0"}})), "spec.criteria.confidence", "should match"),
         ("a duration of 0s", with(json!({"duration": "0s"})), "spec.duration", "a duration must be longer than 0s"),
         ("a duration of 0h0m", with(json!({"duration": "0h0m"})), "spec.duration", "a duration must be longer than 0s"),
         ("a step's timeout of 0s", step_time("timeout", "0s"), "steps[0].timeout", "a timeout must be longer than 0s"),
-        ("a pending timeout of 0ms", step_time("pendingTimeout", "0ms"), "steps[0].pendingTimeout", "a timeout must be longer than 0s"),
-        ("a phase's timeout of 0s", with(json!({"phases": [{"name": "p", "timeout": "0s", "steps": [sleep("a")]}]})), "spec.phases[0].timeout", "longer than 0s"),
+        (
+            "a pending timeout of 0ms",
+            step_time("pendingTimeout", "0ms"),
+            "steps[0].pendingTimeout",
+            "a timeout must be longer than 0s",
+        ),
+        (
+            "a phase's timeout of 0s",
+            with(json!({"phases": [{"name": "p", "timeout": "0s", "steps": [sleep("a")]}]})),
+            "spec.phases[0].timeout",
+            "longer than 0s",
+        ),
     ];
     for field in ["cycleTimeout", "setupTimeout", "cleanupTimeout"] {
         cases.push(("a timeout of 0s", with(json!({field: "0s"})), field, "a timeout must be longer than 0s"));
     }
     for malformed in ["", "5", "1d", "-1s", "1.5h", "1h 2m", "100000s", "1h1h1h1h1h"] {
         cases.push(("a malformed cooldown", with(json!({"cooldown": malformed})), "spec.cooldown", "should match"));
-        cases.push(("a malformed sleep", step(json!({"sleep": {"duration": malformed}})), "sleep.duration", "should match"));
+        cases.push((
+            "a malformed sleep",
+            step(json!({"sleep": {"duration": malformed}})),
+            "sleep.duration",
+            "should match",
+        ));
     }
     refused(&cases).await;
 }
@@ -210,16 +285,46 @@ async fn names_are_short_valid_and_unique() {
     let parameter = |name: &str| json!({"name": name, "value": ""});
     let phase = |name: &str| json!({"name": name, "steps": [sleep("a")]});
     refused(&[
-        ("a long step", step(json!({"name": long, "sleep": {"duration": "1s"}})), "steps[0].name", "may not be more than 40"),
+        (
+            "a long step",
+            step(json!({"name": long, "sleep": {"duration": "1s"}})),
+            "steps[0].name",
+            "may not be more than 40",
+        ),
         ("a long phase", with(json!({"phases": [phase(&long)]})), "spec.phases[0].name", "may not be more than 40"),
-        ("a step in capitals", step(json!({"name": "A", "sleep": {"duration": "1s"}})), "steps[0].name", "should match"),
-        ("a step with a dot", step(json!({"name": "a.b", "sleep": {"duration": "1s"}})), "steps[0].name", "should match"),
-        ("a parameter with a dash", with(json!({"parameters": [parameter("a-b")]})), "spec.parameters[0].name", "should match"),
+        (
+            "a step in capitals",
+            step(json!({"name": "A", "sleep": {"duration": "1s"}})),
+            "steps[0].name",
+            "should match",
+        ),
+        (
+            "a step with a dot",
+            step(json!({"name": "a.b", "sleep": {"duration": "1s"}})),
+            "steps[0].name",
+            "should match",
+        ),
+        (
+            "a parameter with a dash",
+            with(json!({"parameters": [parameter("a-b")]})),
+            "spec.parameters[0].name",
+            "should match",
+        ),
         ("two steps", steps(json!([sleep("a"), sleep("a")])), "steps[1]", "Duplicate value"),
         ("two phases", with(json!({"phases": [phase("p"), phase("p")]})), "spec.phases[1]", "Duplicate value"),
         ("two members", step(json!({"parallel": [sleep("b"), sleep("b")]})), "parallel[1]", "Duplicate value"),
-        ("two parameters", with(json!({"parameters": [parameter("a"), parameter("a")]})), "spec.parameters[1]", "Duplicate value"),
-        ("a long expression", step(json!({"wait": {"resource": object(), "until": "x".repeat(4_097)}})), "wait.until", "may not be more than 4096"),
+        (
+            "two parameters",
+            with(json!({"parameters": [parameter("a"), parameter("a")]})),
+            "spec.parameters[1]",
+            "Duplicate value",
+        ),
+        (
+            "a long expression",
+            step(json!({"wait": {"resource": object(), "until": "x".repeat(4_097)}})),
+            "wait.until",
+            "may not be more than 4096",
+        ),
         ("a long rerun", with(json!({"rerun": "r".repeat(64)})), "spec.rerun", "may not be more than 63"),
     ])
     .await;
@@ -229,9 +334,24 @@ async fn names_are_short_valid_and_unique() {
 async fn a_misspelt_field_is_refused_by_a_strict_client() {
     refused(&[
         ("in the spec", with(json!({"cycle": 3})), "spec.cycle", "unknown field"),
-        ("in a step", step(json!({"timeOut": "1s", "sleep": {"duration": "1s"}})), "spec.phases[0].steps[0].timeOut", "unknown field"),
-        ("in a kind", step(json!({"sleep": {"duration": "1s", "for": "2s"}})), "spec.phases[0].steps[0].sleep.for", "unknown field"),
-        ("in a choice", step(json!({"apply": {"manifest": {}, "deleteAfter": "Now"}})), "apply.deleteAfter", "supported values: \"Phase\", \"Cycle\""),
+        (
+            "in a step",
+            step(json!({"timeOut": "1s", "sleep": {"duration": "1s"}})),
+            "spec.phases[0].steps[0].timeOut",
+            "unknown field",
+        ),
+        (
+            "in a kind",
+            step(json!({"sleep": {"duration": "1s", "for": "2s"}})),
+            "spec.phases[0].steps[0].sleep.for",
+            "unknown field",
+        ),
+        (
+            "in a choice",
+            step(json!({"apply": {"manifest": {}, "deleteAfter": "Now"}})),
+            "apply.deleteAfter",
+            "supported values: \"Phase\", \"Cycle\"",
+        ),
     ])
     .await;
 }
@@ -248,7 +368,14 @@ async fn a_spec_is_fixed_until_a_rerun() {
     }));
     send(&namespace, "POST", "", "application/json", &run(&spec)).await.unwrap();
     let patched = async |change: Value| {
-        send(&namespace, "PATCH", "/tried?dryRun=All&fieldValidation=Strict", "application/merge-patch+json", &json!({"spec": change})).await
+        send(
+            &namespace,
+            "PATCH",
+            "/tried?dryRun=All&fieldValidation=Strict",
+            "application/merge-patch+json",
+            &json!({"spec": change}),
+        )
+        .await
     };
     for change in [
         json!({"suspend": true}),
@@ -283,7 +410,10 @@ async fn a_spec_is_fixed_until_a_rerun() {
         json!({"phases": [phase("p", two()), phase("q", turned())]}),
     ] {
         let message = patched(change.clone()).await.expect_err(&format!("{change} is accepted"));
-        assert!(message.contains("a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well"), "{message}");
+        assert!(
+            message.contains("a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well"),
+            "{message}"
+        );
         let mut rerun = change;
         rerun["rerun"] = "2".into();
         patched(rerun.clone()).await.unwrap_or_else(|message| panic!("{rerun} is refused: {message}"));
@@ -295,7 +425,8 @@ async fn a_spec_is_fixed_until_a_rerun() {
 async fn a_spec_as_large_as_etcd_allows_can_be_suspended() {
     let namespace = Namespace::create("crd").await;
     let text = "x".repeat(3_000);
-    let steps: Vec<Value> = (0..32).map(|step| json!({"name": format!("s{step}"), "pod": {"image": "i", "args": [text]}})).collect();
+    let steps: Vec<Value> =
+        (0..32).map(|step| json!({"name": format!("s{step}"), "pod": {"image": "i", "args": [text]}})).collect();
     let phases: Vec<Value> = (0..8).map(|phase| json!({"name": format!("p{phase}"), "steps": steps})).collect();
     send(&namespace, "POST", "", "application/json", &run(&with(json!({"phases": phases})))).await.unwrap();
     // The rule that compares all of it has a budget of time.
@@ -332,17 +463,47 @@ async fn kubectl_shows_what_people_look_for() {
         .body(Vec::new())
         .unwrap();
     let table: Value = namespace.client.request(request).await.unwrap();
-    let columns: Vec<(&str, i64)> =
-        table["columnDefinitions"].as_array().unwrap().iter().map(|it| (it["name"].as_str().unwrap(), it["priority"].as_i64().unwrap())).collect();
-    let expected = [("Name", 0), ("Phase", 0), ("Cycles", 0), ("Passed", 0), ("Failed", 0), ("Now", 0), ("Reason", 0), ("Rate", 1), ("Message", 1), ("Age", 0)];
+    let columns: Vec<(&str, i64)> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["name"].as_str().unwrap(), it["priority"].as_i64().unwrap()))
+        .collect();
+    let expected = [
+        ("Name", 0),
+        ("Phase", 0),
+        ("Cycles", 0),
+        ("Passed", 0),
+        ("Failed", 0),
+        ("Now", 0),
+        ("Reason", 0),
+        ("Rate", 1),
+        ("Message", 1),
+        ("Age", 0),
+    ];
     assert_eq!(columns, expected);
     let cells = table["rows"][0]["cells"].as_array().unwrap();
-    assert_eq!(cells[..7], [json!("tried"), json!("Running"), json!("12/20"), json!(11), json!(1), json!("13 activation/restore"), json!("Running")]);
+    assert_eq!(
+        cells[..7],
+        [
+            json!("tried"),
+            json!("Running"),
+            json!("12/20"),
+            json!(11),
+            json!(1),
+            json!("13 activation/restore"),
+            json!("Running")
+        ]
+    );
 
     let request = Request::get("/apis/soak.dev/v1alpha1").body(Vec::new()).unwrap();
     let resources: Value = namespace.client.request(request).await.unwrap();
-    let resource = |name: &str| resources["resources"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
-    assert_eq!((&resource("soakruns")["shortNames"], &resource("soakruns")["categories"]), (&json!(["sr"]), &json!(["soak"])));
+    let resource =
+        |name: &str| resources["resources"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
+    assert_eq!(
+        (&resource("soakruns")["shortNames"], &resource("soakruns")["categories"]),
+        (&json!(["sr"]), &json!(["soak"]))
+    );
     assert_eq!(resource("soakruns/status")["kind"], "SoakRun");
     namespace.delete().await;
 }
@@ -357,10 +518,12 @@ async fn the_crd_is_small_and_gives_no_warning() {
         // What client-side apply does: the whole object once more, in an annotation.
         let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
         crd["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": text});
-        let request = Request::patch(format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}?dryRun=All&fieldValidation=Strict"))
-            .header("content-type", "application/merge-patch+json")
-            .body(Body::from(crd.to_string().into_bytes()))
-            .unwrap();
+        let request = Request::patch(format!(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}?dryRun=All&fieldValidation=Strict"
+        ))
+        .header("content-type", "application/merge-patch+json")
+        .body(Body::from(crd.to_string().into_bytes()))
+        .unwrap();
         let response = client.send(request).await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().get("warning"), None, "the server warns whoever installs it");

@@ -15,7 +15,8 @@ use serde_json::json;
 use soak_operator::{
     api::status::{Outcome, Pass, PhaseStatus, Section, StepState, StepStatus},
     results::{
-        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MAX_RECORD_BYTES, RecordPart, RunRef, SummaryRecord, record_name,
+        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MAX_RECORD_BYTES, RecordPart, RunRef, SummaryRecord,
+        record_name,
     },
 };
 use support::{Namespace, wait_for};
@@ -30,7 +31,8 @@ async fn run(namespace: &Namespace) -> RunRef {
 
 fn record(run: &RunRef, cycle: u32, log: &str) -> CycleRecord {
     let now = Utc::now();
-    let step = StepStatus { name: "s".into(), state: StepState::Succeeded, pod: Some("pod".into()), ..StepStatus::default() };
+    let step =
+        StepStatus { name: "s".into(), state: StepState::Succeeded, pod: Some("pod".into()), ..StepStatus::default() };
     let phase = PhaseStatus {
         name: "p".into(),
         attempt: 1,
@@ -52,7 +54,8 @@ fn record(run: &RunRef, cycle: u32, log: &str) -> CycleRecord {
         failure: None,
         finished_at: Some(now),
     };
-    let logs = BTreeMap::from([("pod".to_owned(), LogTail { text: log.into(), truncated: false, bytes: log.len() as u64 })]);
+    let logs =
+        BTreeMap::from([("pod".to_owned(), LogTail { text: log.into(), truncated: false, bytes: log.len() as u64 })]);
     CycleRecord::from_pass(run, &pass, &logs, &Environment::default())
 }
 
@@ -111,7 +114,13 @@ async fn many_records_are_read_in_order_and_pruned_by_name() {
     let namespace = Namespace::create("records").await;
     let run = run(&namespace).await;
     let client = || namespace.client.clone();
-    results::store(client(), &namespace.name, &(&SummaryRecord { run: run.clone(), ..SummaryRecord::default() }).into()).await.unwrap();
+    results::store(
+        client(),
+        &namespace.name,
+        &(&SummaryRecord { run: run.clone(), ..SummaryRecord::default() }).into(),
+    )
+    .await
+    .unwrap();
     // More than a page.
     for cycle in (1..=40).rev() {
         results::store(client(), &namespace.name, &(&record(&run, cycle, "")).into()).await.unwrap();
@@ -121,7 +130,11 @@ async fn many_records_are_read_in_order_and_pruned_by_name() {
     assert_eq!(parts(results::read(client(), &namespace.name, &run.uid).await.unwrap()), expected);
 
     let names: Vec<String> = (0..=39).map(|cycle| record_name(&run, RecordPart::Cycle(cycle))).collect();
-    assert_eq!(results::prune(client(), &namespace.name, &run.uid, &names).await.unwrap().deleted, 39, "there is no cycle 0");
+    assert_eq!(
+        results::prune(client(), &namespace.name, &run.uid, &names).await.unwrap().deleted,
+        39,
+        "there is no cycle 0"
+    );
     let left = parts(results::read(client(), &namespace.name, &run.uid).await.unwrap());
     assert_eq!(left, [RecordPart::Cycle(40), RecordPart::Summary]);
     namespace.delete().await;
@@ -145,17 +158,25 @@ async fn records_go_with_their_run() {
 async fn errors_of_the_namespace_say_what_to_do() {
     let namespace = Namespace::create("records").await;
     let run = run(&namespace).await;
-    let error = results::store(namespace.client.clone(), "no-such-namespace", &(&record(&RunRef { namespace: "no-such-namespace".into(), ..run.clone() }, 1, "")).into())
-        .await
-        .unwrap_err();
-    assert!(!error.is_transient() && error.to_string().contains("create the namespace no-such-namespace again"), "{error}");
+    let error = results::store(
+        namespace.client.clone(),
+        "no-such-namespace",
+        &(&record(&RunRef { namespace: "no-such-namespace".into(), ..run.clone() }, 1, "")).into(),
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        !error.is_transient() && error.to_string().contains("create the namespace no-such-namespace again"),
+        "{error}"
+    );
 
     let maps = maps(&namespace);
     let held = json!({"metadata": {"name": "held", "finalizers": ["test.soak.dev/hold"]}});
     maps.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(namespace.client.clone());
     namespaces.delete(&namespace.name, &DeleteParams::default()).await.unwrap();
-    let error = results::store(namespace.client.clone(), &namespace.name, &(&record(&run, 2, "")).into()).await.unwrap_err();
+    let error =
+        results::store(namespace.client.clone(), &namespace.name, &(&record(&run, 2, "")).into()).await.unwrap_err();
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     maps.patch("held", &PatchParams::default(), &release).await.unwrap();
     assert!(!error.is_transient() && error.to_string().contains("is being deleted"), "{error}");

@@ -82,7 +82,11 @@ fn modules_use_only_what_lies_below_them() {
         for file in files {
             for name in used(&fs::read_to_string(&file).unwrap()) {
                 checked += 1;
-                assert!(name == *module || allowed.contains(&name.as_str()), "{} uses {name}, which {module} may not", file.display());
+                assert!(
+                    name == *module || allowed.contains(&name.as_str()),
+                    "{} uses {name}, which {module} may not",
+                    file.display()
+                );
             }
         }
     }
@@ -95,7 +99,17 @@ fn the_engine_does_no_io_and_reads_no_clock() {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine"), &mut files);
     for file in files.iter().filter(|file| !file.components().any(|part| part.as_os_str() == "tests")) {
         let text = fs::read_to_string(file).unwrap();
-        for forbidden in ["Utc::now", "Instant::now", "SystemTime", "std::fs", "std::net", "tokio::", "kube::Client", "fastrand", "rand::"] {
+        for forbidden in [
+            "Utc::now",
+            "Instant::now",
+            "SystemTime",
+            "std::fs",
+            "std::net",
+            "tokio::",
+            "kube::Client",
+            "fastrand",
+            "rand::",
+        ] {
             assert!(!text.contains(forbidden), "{} uses {forbidden}", file.display());
         }
     }

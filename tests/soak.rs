@@ -46,7 +46,8 @@ async fn a_run_of_two_cycles_hands_outputs_on_and_stores_every_record() {
         assert_eq!(namespace.records(&run, kind).await.len(), 1, "{kind}");
     }
     let summary = &namespace.records(&run, "summary").await[0];
-    let names: Vec<&str> = summary["metrics"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        summary["metrics"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"phases.work") && names.contains(&"steps.say.outputs.answer"), "{names:?}");
     namespace.delete().await;
 }

@@ -84,12 +84,9 @@ impl fmt::Display for Duration {
             return f.write_str("0s");
         }
         let millis = self.0.as_millis();
-        for (value, unit) in [
-            (millis / 3_600_000, "h"),
-            (millis / 60_000 % 60, "m"),
-            (millis / 1_000 % 60, "s"),
-            (millis % 1_000, "ms"),
-        ] {
+        for (value, unit) in
+            [(millis / 3_600_000, "h"), (millis / 60_000 % 60, "m"), (millis / 1_000 % 60, "s"), (millis % 1_000, "ms")]
+        {
             if value > 0 {
                 write!(f, "{value}{unit}")?;
             }

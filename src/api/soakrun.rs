@@ -6,7 +6,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, phase::{Phase, Step}, status::SoakRunStatus, step::is_false};
+use super::{
+    Duration,
+    phase::{Phase, Step},
+    status::SoakRunStatus,
+    step::is_false,
+};
 
 /// When the run counts as failed before its time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -44,7 +49,7 @@ pub struct Criteria {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
     pub min_success_rate: Option<String>,
-    /// Confidence of the interval that the rate is judged by (default `"0.95"`). Absent with a rate: the rate itself is compared.
+    /// Confidence of the Wilson interval that the rate is judged by, such as `"0.95"`. Absent: the rate itself is compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^0\.[0-9]*[1-9][0-9]*$"))]
     pub confidence: Option<String>,
@@ -107,7 +112,19 @@ pub enum SuspendedTime {
 /// CEL: the field is as it was.
 macro_rules! kept {
     ($field:literal) => {
-        concat!("has(self.", $field, ") == has(oldSelf.", $field, ") && (!has(self.", $field, ") || self.", $field, " == oldSelf.", $field, ")")
+        concat!(
+            "has(self.",
+            $field,
+            ") == has(oldSelf.",
+            $field,
+            ") && (!has(self.",
+            $field,
+            ") || self.",
+            $field,
+            " == oldSelf.",
+            $field,
+            ")"
+        )
     };
 }
 
@@ -115,9 +132,32 @@ macro_rules! kept {
 macro_rules! kept_list {
     ($field:literal, $of:literal) => {
         concat!(
-            "(has(self.", $field, ") && self.", $field, ".size() > 0) == (has(oldSelf.", $field, ") && oldSelf.", $field, ".size() > 0)",
-            " && (!has(self.", $field, ") || !has(oldSelf.", $field, ") || (self.", $field, " == oldSelf.", $field,
-            " && self.", $field, ".map(e, ", $of, ") == oldSelf.", $field, ".map(e, ", $of, ")))"
+            "(has(self.",
+            $field,
+            ") && self.",
+            $field,
+            ".size() > 0) == (has(oldSelf.",
+            $field,
+            ") && oldSelf.",
+            $field,
+            ".size() > 0)",
+            " && (!has(self.",
+            $field,
+            ") || !has(oldSelf.",
+            $field,
+            ") || (self.",
+            $field,
+            " == oldSelf.",
+            $field,
+            " && self.",
+            $field,
+            ".map(e, ",
+            $of,
+            ") == oldSelf.",
+            $field,
+            ".map(e, ",
+            $of,
+            ")))"
         )
     };
 }
@@ -160,10 +200,20 @@ const UNCHANGED: &str = concat!(
     derive = "PartialEq",
     doc = "A soak run: cycles of phases of steps, repeated until a number or a time is reached, and a verdict.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Cycles", type_ = "string", json_path = ".status.progress", description = "Cycles that have ended, of those asked for"),
+    printcolumn(
+        name = "Cycles",
+        type_ = "string",
+        json_path = ".status.progress",
+        description = "Cycles that have ended, of those asked for"
+    ),
     printcolumn(name = "Passed", type_ = "integer", json_path = ".status.cycles.passed"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.cycles.failed"),
-    printcolumn(name = "Now", type_ = "string", json_path = ".status.position", description = "Cycle, phase and step at work"),
+    printcolumn(
+        name = "Now",
+        type_ = "string",
+        json_path = ".status.position",
+        description = "Cycle, phase and step at work"
+    ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Rate", type_ = "string", json_path = ".status.successRate", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),

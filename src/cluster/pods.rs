@@ -51,7 +51,8 @@ impl Pods {
     ///
     /// `wake` is called for each change of a pod whose controller is a run; `failed` for each failure of the watch.
     pub fn start(client: &Client, namespace: Option<&str>, wake: Wake, failed: OnWatchFailure) -> Self {
-        let api: Api<Pod> = namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+        let api: Api<Pod> =
+            namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let index = Arc::new(Mutex::new(Index::default()));
         let sink = index.clone();
         let task = tokio::spawn(async move {

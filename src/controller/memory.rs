@@ -171,7 +171,9 @@ impl Memory {
     /// Whether something is under way for an attempt whose result will tell about it.
     pub fn is_busy(&self, key: &StepKey) -> bool {
         let inner = self.0.lock();
-        [Task::Begin(key.clone()), Task::Resume(key.clone()), Task::Confirm(key.clone())].iter().any(|task| inner.under_way.contains(task))
+        [Task::Begin(key.clone()), Task::Resume(key.clone()), Task::Confirm(key.clone())]
+            .iter()
+            .any(|task| inner.under_way.contains(task))
     }
 
     /// Notes whether nothing is known of an attempt at present.

@@ -115,7 +115,9 @@ impl Operator {
             None => Api::all(client),
         };
         let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
-        let guarded = wakes.map(|run| ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()));
+        let guarded = wakes.map(|run| {
+            ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default())
+        });
         let controller = Controller::new(runs, watcher::Config::default().streaming_lists())
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(guarded)
@@ -136,7 +138,10 @@ impl Operator {
     }
 }
 
-async fn reconcile(run: Arc<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) -> Result<kube::runtime::controller::Action, soakrun::ReconcileError> {
+async fn reconcile(
+    run: Arc<DeserializeGuard<SoakRun>>,
+    shell: Arc<Shell>,
+) -> Result<kube::runtime::controller::Action, soakrun::ReconcileError> {
     match &run.0 {
         Ok(run) => soakrun::reconcile(Arc::new(run.clone()), shell).await,
         Err(error) => {
@@ -149,7 +154,11 @@ async fn reconcile(run: Arc<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) -> Re
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
-fn after_error(run: Arc<DeserializeGuard<SoakRun>>, error: &soakrun::ReconcileError, shell: Arc<Shell>) -> kube::runtime::controller::Action {
+fn after_error(
+    run: Arc<DeserializeGuard<SoakRun>>,
+    error: &soakrun::ReconcileError,
+    shell: Arc<Shell>,
+) -> kube::runtime::controller::Action {
     match &run.0 {
         Ok(run) => soakrun::after_error(run, error, &shell),
         Err(_) => kube::runtime::controller::Action::await_change(),
@@ -172,14 +181,19 @@ async fn census(store: Store<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) {
             let Ok(run) = &run.0 else { continue };
             let phase = run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase);
             *counts.entry(phase.as_str()).or_default() += 1;
-            seen.insert(run.metadata.uid.clone().unwrap_or_default(), (run.metadata.namespace.clone(), run.metadata.name.clone()));
+            seen.insert(
+                run.metadata.uid.clone().unwrap_or_default(),
+                (run.metadata.namespace.clone(), run.metadata.name.clone()),
+            );
         }
         shell.metrics.set_runs(&counts);
         if filled {
             for (uid, (namespace, name)) in &known {
                 if !seen.contains_key(uid) {
                     shell.memories.forget(uid);
-                    shell.metrics.forget_run(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+                    shell
+                        .metrics
+                        .forget_run(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
                 }
             }
             known = seen;

@@ -37,7 +37,14 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
     }
 }
 
-fn observe_steps(shell: &Shell, plan: &Plan, run: &SoakRun, status: &SoakRunStatus, memory: &Memory, live: Vec<StepKey>) -> BTreeMap<StepKey, StepSeen> {
+fn observe_steps(
+    shell: &Shell,
+    plan: &Plan,
+    run: &SoakRun,
+    status: &SoakRunStatus,
+    memory: &Memory,
+    live: Vec<StepKey>,
+) -> BTreeMap<StepKey, StepSeen> {
     let identity = identity(run);
     let scope = engine::scope(plan, run, status);
     let mut seen = BTreeMap::new();
@@ -97,7 +104,14 @@ pub fn identity(run: &SoakRun) -> RunIdentity {
 }
 
 /// What a live attempt is performed and observed with; none if the spec has no such step.
-pub fn context<'a>(shell: &'a Shell, plan: &'a Plan, status: &SoakRunStatus, identity: &'a RunIdentity, key: &'a StepKey, scope: &'a Scope) -> Option<StepContext<'a>> {
+pub fn context<'a>(
+    shell: &'a Shell,
+    plan: &'a Plan,
+    status: &SoakRunStatus,
+    identity: &'a RunIdentity,
+    key: &'a StepKey,
+    scope: &'a Scope,
+) -> Option<StepContext<'a>> {
     let leaf = plan.leaf(key.section, &key.phase, &key.step)?;
     let step = status
         .current

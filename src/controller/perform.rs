@@ -37,7 +37,14 @@ pub struct Subject {
 }
 
 /// Starts what was asked for and is not under way, and waits a moment for it. True if something has been done by then.
-pub async fn perform(shell: &Arc<Shell>, plan: &Parsed, run: &Arc<SoakRun>, memory: &Arc<Memory>, effects: Vec<Effect>, patience: Duration) -> bool {
+pub async fn perform(
+    shell: &Arc<Shell>,
+    plan: &Parsed,
+    run: &Arc<SoakRun>,
+    memory: &Arc<Memory>,
+    effects: Vec<Effect>,
+    patience: Duration,
+) -> bool {
     let mut started: Vec<JoinHandle<()>> = Vec::new();
     for effect in effects {
         if let Effect::Notify(note) = effect {
@@ -48,7 +55,8 @@ pub async fn perform(shell: &Arc<Shell>, plan: &Parsed, run: &Arc<SoakRun>, memo
         if !memory.take_on(&task) {
             continue;
         }
-        let subject = plan.as_ref().ok().map(|plan| Subject { shell: shell.clone(), plan: plan.clone(), run: run.clone() });
+        let subject =
+            plan.as_ref().ok().map(|plan| Subject { shell: shell.clone(), plan: plan.clone(), run: run.clone() });
         let (shell, run, memory) = (shell.clone(), run.clone(), memory.clone());
         let span = span(&run, &effect);
         let work = async move {
@@ -180,7 +188,10 @@ async fn release(shell: &Shell, run: &SoakRun, object: &HeldObject) -> Outcome {
 
 async fn delete_run(shell: &Shell, run: &SoakRun) -> Outcome {
     let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
-    let parameters = DeleteParams { preconditions: Some(Preconditions { uid: run.uid(), resource_version: None }), ..DeleteParams::background() };
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid: run.uid(), resource_version: None }),
+        ..DeleteParams::background()
+    };
     match runs.delete(&run.name_any(), &parameters).await {
         Ok(_) => Outcome::Done,
         Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Outcome::Done,

@@ -8,11 +8,14 @@ use tracing::warn;
 
 use crate::{
     analysis::Sketch,
-    api::status::{self, Failure, Pass, SoakRunStatus},
+    api::{
+        names::reason,
+        status::{self, Failure, Pass, SoakRunStatus},
+    },
     engine::{self, RecordSeen, Validation},
     results::{
-        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary, SuccessRate,
-        SummaryRecord, Verdict,
+        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary,
+        SuccessRate, SummaryRecord, Verdict,
     },
     steps::{self, RunIdentity},
 };
@@ -39,7 +42,8 @@ pub async fn store_record(subject: &Subject) -> Outcome {
     let status = subject.run.status.clone().unwrap_or_default();
     let Some(pass) = &status.current else { return Outcome::Done };
     let logs = logs(subject, pass).await;
-    let record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status));
+    let record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status))
+        .with_kinds(|phase, step| Some(subject.plan.leaf(pass.section, phase, step)?.action.kind().to_owned()));
     let place = (pass.section, pass.cycle);
     let seen = store(subject, &(&record).into()).await;
     told(seen, |seen| Fact::Record(place, seen))
@@ -70,13 +74,28 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
         }),
         metrics: figures.metrics.iter().filter_map(|(name, sketch)| metric(name, sketch)).collect(),
         recent: status.recent.clone(),
-        setup: subject.plan.setup.as_ref().filter(|_| status.set_up).map(|_| section(None)),
-        cleanup: subject.plan.cleanup.as_ref().filter(|_| status.cleaned_up).map(|_| section(status.cleanup_failure.clone())),
+        setup: subject.plan.setup.as_ref().and_then(|_| setup(&status)),
+        cleanup: subject
+            .plan
+            .cleanup
+            .as_ref()
+            .filter(|_| status.cleaned_up)
+            .map(|_| section(status.cleanup_failure.clone())),
         environment: environment(subject, &status),
         ..SummaryRecord::default()
     };
     let seen = store(subject, &(&record).into()).await;
     told(seen, Fact::Summary)
+}
+
+/// How the setup ended, if it did.
+fn setup(status: &SoakRunStatus) -> Option<SectionSummary> {
+    if status.set_up {
+        return Some(SectionSummary { outcome: status::Outcome::Succeeded, failure: None });
+    }
+    let ending = status.ending.as_ref().filter(|ending| ending.reason == reason::SETUP_FAILED)?;
+    let failure = Failure { reason: ending.reason.clone(), message: ending.message.clone(), ..Failure::default() };
+    Some(SectionSummary { outcome: status::Outcome::Failed, failure: Some(failure) })
 }
 
 /// Deletes records that the retention no longer keeps.
@@ -118,7 +137,8 @@ fn told(seen: RecordSeen, fact: impl FnOnce(RecordSeen) -> Fact) -> Outcome {
 
 async fn logs(subject: &Subject, pass: &Pass) -> BTreeMap<String, LogTail> {
     let identity = identity(&subject.run);
-    let pods: Vec<String> = pass.phases.iter().flat_map(|phase| &phase.steps).filter_map(|step| step.pod.clone()).collect();
+    let pods: Vec<String> =
+        pass.phases.iter().flat_map(|phase| &phase.steps).filter_map(|step| step.pod.clone()).collect();
     // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
     let reads: Vec<BoxFuture<'_, _>> = pods.into_iter().map(|pod| log(subject, &identity, pod).boxed()).collect();
     stream::iter(reads).buffer_unordered(LOG_READERS).filter_map(std::future::ready).collect().await

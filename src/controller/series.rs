@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use crate::{
     api::{
         SoakRun,
-        status::{OutputValue, Outcome, Pass, Section, SoakRunStatus, StepState, StepStatus},
+        status::{Outcome, OutputValue, Pass, Section, SoakRunStatus, StepState, StepStatus},
     },
     telemetry::Metrics,
 };
@@ -26,13 +26,19 @@ pub fn follow(metrics: &Metrics, run: &SoakRun, before: &SoakRunStatus, after: &
             }
         }
     }
-    let (Some(now), section) = (&after.current, before.current.as_ref().map(|pass| (pass.section, pass.cycle))) else { return };
+    let (Some(now), section) = (&after.current, before.current.as_ref().map(|pass| (pass.section, pass.cycle))) else {
+        return;
+    };
     let earlier = before.current.as_ref().filter(|_| section == Some((now.section, now.cycle)));
     phases(metrics, &namespace, &name, earlier, now);
     failures(metrics, earlier, now);
     if now.outcome.is_some() && earlier.is_some_and(|pass| pass.outcome.is_none()) && now.section == Section::Cycle {
         let outputs: Vec<(String, f64)> = steps(now)
-            .flat_map(|step| step.outputs.iter().filter_map(move |(output, value)| Some((format!("{}.{output}", step.name), OutputValue::as_number(value)?))))
+            .flat_map(|step| {
+                step.outputs.iter().filter_map(move |(output, value)| {
+                    Some((format!("{}.{output}", step.name), OutputValue::as_number(value)?))
+                })
+            })
             .collect();
         metrics.set_outputs(&namespace, &name, outputs.iter().map(|(output, value)| (output.as_str(), *value)));
     }

@@ -1,6 +1,10 @@
 //! The reconcile of a `SoakRun`: observe, decide, write, perform, and again while that moves something.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::{Duration, Instant}};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{SubsecRound, Utc};
 use futures::FutureExt;
@@ -52,7 +56,10 @@ pub async fn reconcile(run: Arc<SoakRun>, shell: Arc<Shell>) -> Result<Action, R
     let result = AssertUnwindSafe(visit(run, &shell)).catch_unwind().instrument(span).await;
     shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(ReconcileError::Panic(text.unwrap_or_else(|| "without a message".into())))
     })
 }
@@ -103,7 +110,12 @@ async fn visit(run: Arc<SoakRun>, shell: &Arc<Shell>) -> Result<Action, Reconcil
     Ok(Action::requeue(Duration::ZERO))
 }
 
-async fn store(shell: &Shell, run: &SoakRun, status: &SoakRunStatus, memory: &Memory) -> Result<Arc<SoakRun>, ReconcileError> {
+async fn store(
+    shell: &Shell,
+    run: &SoakRun,
+    status: &SoakRunStatus,
+    memory: &Memory,
+) -> Result<Arc<SoakRun>, ReconcileError> {
     let written = write::status(&shell.client, run, status).await;
     let outcome = match &written {
         Ok(_) => StatusWrite::Ok,
@@ -114,14 +126,25 @@ async fn store(shell: &Shell, run: &SoakRun, status: &SoakRunStatus, memory: &Me
     let stored = Arc::new(written.map_err(api_error)?);
     let before = run.status.clone().unwrap_or_default();
     if before.phase != status.phase {
-        info!(from = before.phase.as_str(), to = status.phase.as_str(), reason = status.reason, message = status.message, "phase changed");
+        info!(
+            from = before.phase.as_str(),
+            to = status.phase.as_str(),
+            reason = status.reason,
+            message = status.message,
+            "phase changed"
+        );
     }
     series::follow(&shell.metrics, run, &before, status);
     memory.written(stored.clone());
     Ok(stored)
 }
 
-async fn change_finalizer(shell: &Shell, run: &SoakRun, wanted: bool, memory: &Memory) -> Result<Arc<SoakRun>, ReconcileError> {
+async fn change_finalizer(
+    shell: &Shell,
+    run: &SoakRun,
+    wanted: bool,
+    memory: &Memory,
+) -> Result<Arc<SoakRun>, ReconcileError> {
     match write::finalizer(&shell.client, run, wanted).await {
         Ok(stored) => {
             let stored = Arc::new(stored);

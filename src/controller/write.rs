@@ -1,7 +1,10 @@
 //! Writes to the run itself: its status and its finalizers, each on condition that nobody wrote before.
 
 use http::Request;
-use kube::{Api, Client, Resource, api::{Patch, PatchParams, PostParams}};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use crate::api::{SoakRun, SoakRunStatus, names};
@@ -39,7 +42,8 @@ pub async fn status(client: &Client, run: &SoakRun, status: &SoakRunStatus) -> k
 /// Errors: a conflict when the run has another resourceVersion by now; nothing is written then.
 pub async fn finalizer(client: &Client, run: &SoakRun, wanted: bool) -> kube::Result<SoakRun> {
     let metadata = &run.metadata;
-    let mut finalizers: Vec<&str> = metadata.finalizers.iter().flatten().map(String::as_str).filter(|it| *it != names::FINALIZER).collect();
+    let mut finalizers: Vec<&str> =
+        metadata.finalizers.iter().flatten().map(String::as_str).filter(|it| *it != names::FINALIZER).collect();
     if wanted {
         finalizers.push(names::FINALIZER);
     }
@@ -49,6 +53,7 @@ pub async fn finalizer(client: &Client, run: &SoakRun, wanted: bool) -> kube::Re
         "finalizers": finalizers,
     }});
     let api: Api<SoakRun> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
-    let parameters = PatchParams { field_manager: Some(names::OPERATOR_FIELD_MANAGER.into()), ..PatchParams::default() };
+    let parameters =
+        PatchParams { field_manager: Some(names::OPERATOR_FIELD_MANAGER.into()), ..PatchParams::default() };
     api.patch(metadata.name.as_deref().unwrap_or_default(), &parameters, &Patch::Merge(patch)).await
 }

@@ -68,7 +68,9 @@ fn words(status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
     match status.phase {
         RunPhase::Pending => (reason::PENDING.into(), String::new()),
         RunPhase::Validating => match &context.seen.validation {
-            Some(super::Validation::NotYet { reason, message }) => (text::cut(reason, text::REASON), text::cut(message, 1_024)),
+            Some(super::Validation::NotYet { reason, message }) => {
+                (text::cut(reason, text::REASON), text::cut(message, 1_024))
+            }
             _ => (reason::VALIDATING.into(), "the spec is tried on the server".into()),
         },
         _ => (reason::RUNNING.into(), activity(status)),
@@ -81,13 +83,20 @@ fn activity(status: &SoakRunStatus) -> String {
         if pass.outcome.is_some() {
             return "the record is being stored".into();
         }
-        let busy = pass.phases.last().and_then(|phase| phase.steps.iter().find(|step| !step.message.is_empty() && !step.state.is_final()));
+        let busy = pass
+            .phases
+            .last()
+            .and_then(|phase| phase.steps.iter().find(|step| !step.message.is_empty() && !step.state.is_final()));
         if let Some(step) = busy {
             let state = if step.state == StepState::Waiting { "is tried again" } else { "is at work" };
             return format!("step {} {state}: {}", step.name, step.message);
         }
     }
-    status.recent.last().filter(|last| !last.reason.is_empty()).map_or_else(String::new, |last| format!("cycle {}: {}", last.number, last.reason))
+    status
+        .recent
+        .last()
+        .filter(|last| !last.reason.is_empty())
+        .map_or_else(String::new, |last| format!("cycle {}: {}", last.number, last.reason))
 }
 
 fn progress(plan: Option<&Plan>, status: &SoakRunStatus) -> String {
@@ -99,7 +108,8 @@ fn progress(plan: Option<&Plan>, status: &SoakRunStatus) -> String {
 
 fn position(pass: &Pass) -> String {
     let Some(phase) = pass.phases.last() else { return String::new() };
-    let step = phase.steps.iter().rfind(|step| step.state.is_live() || (step.state == StepState::Waiting && step.attempt > 0));
+    let step =
+        phase.steps.iter().rfind(|step| step.state.is_live() || (step.state == StepState::Waiting && step.attempt > 0));
     let place = step.map_or_else(|| phase.name.clone(), |step| format!("{}/{}", phase.name, step.name));
     match pass.section {
         Section::Cycle => format!("{} {place}", pass.cycle),

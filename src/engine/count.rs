@@ -2,7 +2,9 @@
 
 use crate::{
     analysis::Sketch,
-    api::status::{CycleSummary, MAX_METRICS, Metric, OutputValue, Outcome, Pass, RECENT_CYCLES, Section, SoakRunStatus, StepState},
+    api::status::{
+        CycleSummary, MAX_METRICS, Metric, Outcome, OutputValue, Pass, RECENT_CYCLES, Section, SoakRunStatus, StepState,
+    },
 };
 
 use super::{Context, Effect, NoteType, Plan, RecordSeen, text};
@@ -15,7 +17,12 @@ pub(super) fn count(plan: &Plan, pass: Pass, status: &mut SoakRunStatus, context
             status.set_up = outcome == Outcome::Succeeded;
             if !status.set_up && status.ending.is_none() {
                 let failure = pass.failure.unwrap_or_default();
-                super::run::end_run(status, crate::api::names::reason::SETUP_FAILED, &format!("the setup failed: {}: {}", failure.reason, failure.message), context);
+                super::run::end_run(
+                    status,
+                    crate::api::names::reason::SETUP_FAILED,
+                    &format!("the setup failed: {}: {}", failure.reason, failure.message),
+                    context,
+                );
             }
         }
         Section::Cleanup => {
@@ -49,7 +56,9 @@ fn cycle(plan: &Plan, pass: &Pass, outcome: Outcome, status: &mut SoakRunStatus,
     status.recent.push(CycleSummary {
         number: pass.cycle,
         outcome,
-        reason: pass.failure.as_ref().map_or_else(String::new, |failure| text::cut(&format!("{}: {}", failure.reason, failure.message), text::MESSAGE)),
+        reason: pass.failure.as_ref().map_or_else(String::new, |failure| {
+            text::cut(&format!("{}: {}", failure.reason, failure.message), text::MESSAGE)
+        }),
         started_at: pass.started_at,
         millis: (finished - pass.started_at).num_milliseconds().max(0),
         digest: digest.clone(),
@@ -72,8 +81,15 @@ fn measure(pass: &Pass, outcome: Outcome, finished: chrono::DateTime<chrono::Utc
             record(status, &format!("phases.{}", phase.name), seconds(finished - phase.first_started_at));
         }
     }
-    for step in pass.phases.iter().flat_map(|phase| &phase.steps).filter(|step| matches!(step.state, StepState::Succeeded | StepState::Failed)) {
-        for (name, value) in step.outputs.iter().filter_map(|(name, value)| OutputValue::as_number(value).map(|value| (name, value))) {
+    for step in pass
+        .phases
+        .iter()
+        .flat_map(|phase| &phase.steps)
+        .filter(|step| matches!(step.state, StepState::Succeeded | StepState::Failed))
+    {
+        for (name, value) in
+            step.outputs.iter().filter_map(|(name, value)| OutputValue::as_number(value).map(|value| (name, value)))
+        {
             record(status, &format!("steps.{}.outputs.{name}", step.name), value);
         }
     }

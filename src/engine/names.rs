@@ -17,13 +17,25 @@ const READABLE: usize = 18;
 pub fn attempt_name(run: &str, run_uid: &str, key: &StepKey) -> String {
     let StepKey { run_attempt, section, cycle, phase, step, attempt } = key;
     let mut hash = Sha256::new();
-    for part in [run_uid, &run_attempt.to_string(), &format!("{section:?}"), &cycle.to_string(), phase, step, &attempt.to_string()] {
+    for part in [
+        run_uid,
+        &run_attempt.to_string(),
+        &format!("{section:?}"),
+        &cycle.to_string(),
+        phase,
+        step,
+        &attempt.to_string(),
+    ] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
     let mut name = String::new();
     for part in [run, step] {
-        let part: String = part.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).take(READABLE).collect();
+        let part: String = part
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+            .take(READABLE)
+            .collect();
         let part = part.trim_matches('-');
         if !part.is_empty() {
             let _ = write!(name, "{part}-");
@@ -43,7 +55,14 @@ mod tests {
     use crate::api::status::Section;
 
     fn key(step: &str, cycle: u32, attempt: u32) -> StepKey {
-        StepKey { run_attempt: 1, section: Section::Cycle, cycle, phase: "activation".into(), step: step.into(), attempt }
+        StepKey {
+            run_attempt: 1,
+            section: Section::Cycle,
+            cycle,
+            phase: "activation".into(),
+            step: step.into(),
+            attempt,
+        }
     }
 
     #[test]

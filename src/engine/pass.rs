@@ -115,8 +115,14 @@ fn halt(pass: &Pass, status: &SoakRunStatus, context: &mut Context<'_>) -> Optio
             Section::Cleanup => "the cleanup",
         };
         let busy = pass.phases.last().map(phase::at_work).unwrap_or_default();
-        let limit = crate::api::Duration::from_millis(u64::try_from((pass.deadline - pass.started_at).num_milliseconds()).unwrap_or(0));
-        Failure { reason: reason::TIMEOUT.into(), message: format!("{what} did not end within {limit}{busy}"), ..Failure::default() }
+        let limit = crate::api::Duration::from_millis(
+            u64::try_from((pass.deadline - pass.started_at).num_milliseconds()).unwrap_or(0),
+        );
+        Failure {
+            reason: reason::TIMEOUT.into(),
+            message: format!("{what} did not end within {limit}{busy}"),
+            ..Failure::default()
+        }
     })
 }
 
@@ -133,7 +139,11 @@ fn end(pass: &mut Pass, failure: Option<Failure>, context: &mut Context<'_>) {
             Section::Cycle => format!("Cycle {}", pass.cycle),
             Section::Cleanup => "Cleanup".to_owned(),
         };
-        context.note(NoteType::Warning, "PassFailed", format!("{what} did not pass: {}: {}", failure.reason, failure.message));
+        context.note(
+            NoteType::Warning,
+            "PassFailed",
+            format!("{what} did not pass: {}: {}", failure.reason, failure.message),
+        );
     }
     pass.failure = failure;
 }
@@ -155,7 +165,12 @@ fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) ->
         RecordSeen::Failing { message } if about_this => {
             let message = message.clone();
             if context.reached(pass.finished_at.unwrap_or(context.now) + RECORD_PATIENCE) {
-                run::end_run(status, reason::INFRA_ERROR, &format!("a record could not be stored for an hour: {message}"), context);
+                run::end_run(
+                    status,
+                    reason::INFRA_ERROR,
+                    &format!("a record could not be stored for an hour: {message}"),
+                    context,
+                );
                 return true;
             }
         }

@@ -47,12 +47,23 @@ pub(super) fn again(plan: &PhasePlan, phase: &mut PhaseStatus, at: chrono::DateT
     (phase.finished_at, phase.outcome, phase.failure) = (None, None, None);
     for status in &mut phase.steps {
         let past = std::mem::take(&mut status.past);
-        *status = StepStatus { name: std::mem::take(&mut status.name), attempt: status.attempt, past, ..StepStatus::default() };
+        *status = StepStatus {
+            name: std::mem::take(&mut status.name),
+            attempt: status.attempt,
+            past,
+            ..StepStatus::default()
+        };
     }
 }
 
 /// Moves a phase as far as it goes.
-pub(super) fn advance(plan: &PhasePlan, phase: &mut PhaseStatus, held: &mut Vec<HeldObject>, around: &Surroundings<'_>, context: &mut Context<'_>) {
+pub(super) fn advance(
+    plan: &PhasePlan,
+    phase: &mut PhaseStatus,
+    held: &mut Vec<HeldObject>,
+    around: &Surroundings<'_>,
+    context: &mut Context<'_>,
+) {
     let key = |path: &str| StepKey { phase: plan.name.clone(), step: path.to_owned(), ..around.key.clone() };
     for (leaf, status) in plan.leaves.iter().zip(&mut phase.steps) {
         step::observe(leaf, status, &key(&leaf.path), around.scope, context);
@@ -107,7 +118,12 @@ pub(super) fn advance(plan: &PhasePlan, phase: &mut PhaseStatus, held: &mut Vec<
     }
 }
 
-fn failure(plan: &PhasePlan, phase: &PhaseStatus, around: &Surroundings<'_>, context: &mut Context<'_>) -> Option<Failure> {
+fn failure(
+    plan: &PhasePlan,
+    phase: &PhaseStatus,
+    around: &Surroundings<'_>,
+    context: &mut Context<'_>,
+) -> Option<Failure> {
     if let Some(halt) = around.halt {
         return Some(halt.clone());
     }
@@ -140,12 +156,17 @@ pub(super) fn at_work(phase: &PhaseStatus) -> String {
 
 /// A pass that is stopped by an ending tells nothing about the system under test.
 pub(super) fn is_inconclusive(failure: Option<&Failure>) -> bool {
-    failure.is_some_and(|failure| [reason::ABORTED, reason::DELETED, reason::SPEC_CHANGED].contains(&failure.reason.as_str()))
+    failure.is_some_and(|failure| {
+        [reason::ABORTED, reason::DELETED, reason::SPEC_CHANGED].contains(&failure.reason.as_str())
+    })
 }
 
 fn named_failure(status: &StepStatus) -> Failure {
     let failure = step::failure_of(status);
-    Failure { message: super::text::cut(&format!("step {}: {}", status.name, failure.message), super::text::MESSAGE), ..failure }
+    Failure {
+        message: super::text::cut(&format!("step {}: {}", status.name, failure.message), super::text::MESSAGE),
+        ..failure
+    }
 }
 
 fn is_complete(stage: &Stage, steps: &[StepStatus], keep_going: bool) -> bool {

@@ -153,9 +153,15 @@ impl Plan {
             rerun: _,
             ttl_after_finished: _,
         } = spec;
-        let count = setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
+        let count =
+            setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
         if count > MAX_STEPS {
-            return Err(PlanError::new("spec.phases", format!("{count} steps in all, members of groups included; at most {MAX_STEPS} fit into the status: split the run")));
+            return Err(PlanError::new(
+                "spec.phases",
+                format!(
+                    "{count} steps in all, members of groups included; at most {MAX_STEPS} fit into the status: split the run"
+                ),
+            ));
         }
         let parameters = references::resolve_parameters(parameters)?;
         let mut names = references::Names::new(&parameters);
@@ -166,7 +172,10 @@ impl Plan {
             .map(|(index, phase)| {
                 let path = format!("spec.phases[{index}]");
                 if [SETUP, CLEANUP].contains(&phase.name.as_str()) {
-                    return Err(PlanError::new(format!("{path}.name"), "setup and cleanup are taken by spec.setup and spec.cleanup: choose another name"));
+                    return Err(PlanError::new(
+                        format!("{path}.name"),
+                        "setup and cleanup are taken by spec.setup and spec.cleanup: choose another name",
+                    ));
                 }
                 phase_plan(phase, &path, &mut names)
             })
@@ -219,13 +228,29 @@ impl Plan {
 }
 
 /// Digest of the parts of a spec that an attempt of the run is bound to.
+///
+/// Lists whose order means nothing (outputs, headers) are sorted first: the API server takes a new order for no change.
 pub fn digest(spec: &SoakRunSpec) -> String {
-    let bound = SoakRunSpec { suspend: false, abort: false, rerun: None, ttl_after_finished: None, ..spec.clone() };
+    let mut bound = SoakRunSpec { suspend: false, abort: false, rerun: None, ttl_after_finished: None, ..spec.clone() };
+    let steps = bound
+        .setup
+        .iter_mut()
+        .chain(bound.phases.iter_mut().flat_map(|phase| &mut phase.steps))
+        .chain(&mut bound.cleanup);
+    for step in steps {
+        let Step { name: _, background: _, parallel, body } = step;
+        for body in parallel.iter_mut().map(|member| &mut member.body).chain([body]) {
+            body.outputs.sort_by(|a, b| a.name.cmp(&b.name));
+            if let Some(http) = &mut body.http {
+                http.headers.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
+    }
     let text = serde_json::to_vec(&bound).unwrap_or_default();
-    let hash = Sha256::digest(&text);
     let mut digest = String::from("sha256:");
-    for byte in &hash[..16] {
+    for byte in &Sha256::digest(&text)[..16] {
         use std::fmt::Write;
+        // Writing to a string does not fail.
         let _ = write!(digest, "{byte:02x}");
     }
     digest
@@ -235,7 +260,13 @@ fn width(step: &Step) -> usize {
     step.parallel.len().max(1)
 }
 
-fn section(name: &str, steps: &[Step], path: &str, keep_going: bool, names: &mut references::Names) -> Result<Option<PhasePlan>, PlanError> {
+fn section(
+    name: &str,
+    steps: &[Step],
+    path: &str,
+    keep_going: bool,
+    names: &mut references::Names,
+) -> Result<Option<PhasePlan>, PlanError> {
     if steps.is_empty() {
         return Ok(None);
     }

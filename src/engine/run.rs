@@ -82,7 +82,8 @@ fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -
             return false;
         }
         let attempt = status.attempt;
-        *status = SoakRunStatus { attempt, conditions: std::mem::take(&mut status.conditions), ..SoakRunStatus::default() };
+        *status =
+            SoakRunStatus { attempt, conditions: std::mem::take(&mut status.conditions), ..SoakRunStatus::default() };
     }
     if context.deleting() && (!has_finalizer || status.started_at.is_none()) {
         // Nothing was done for it that would have to be undone.
@@ -203,7 +204,12 @@ fn interrupt(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>)
     } else if context.run.spec.abort {
         end_run(status, reason::ABORTED, "spec.abort was set", context);
     } else if status.spec_digest != plan.digest {
-        end_run(status, reason::SPEC_CHANGED, "the spec was changed while the run ran: change rerun as well, to begin a new attempt with it", context);
+        end_run(
+            status,
+            reason::SPEC_CHANGED,
+            "the spec was changed while the run ran: change rerun as well, to begin a new attempt with it",
+            context,
+        );
     }
 }
 
@@ -214,7 +220,12 @@ fn validate(status: &mut SoakRunStatus, context: &mut Context<'_>) {
         Some(Validation::Accepted) => {
             status.validated = true;
             if context.run.spec.dry_run {
-                end_run(status, reason::DRY_RUN_PASSED, "the server would accept everything; nothing was performed", context);
+                end_run(
+                    status,
+                    reason::DRY_RUN_PASSED,
+                    "the server would accept everything; nothing was performed",
+                    context,
+                );
                 finish(RunPhase::Succeeded, status, context);
             }
         }
@@ -241,25 +252,28 @@ fn conclude(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) 
     let counts = &status.cycles;
     let policy = &plan.failure_policy;
     if (policy.stop_on_failure && counts.failed > 0) || policy.max_failures.is_some_and(|max| counts.failed > max) {
-        let message = format!("{} of {} cycles failed, more than the failure policy accepts", counts.failed, counts.completed);
+        let message =
+            format!("{} of {} cycles failed, more than the failure policy accepts", counts.failed, counts.completed);
         return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
     }
     if policy.max_consecutive_failures.is_some_and(|max| counts.consecutive_failures > max) {
-        let message = format!("{} cycles in a row failed, more than the failure policy accepts", counts.consecutive_failures);
+        let message =
+            format!("{} cycles in a row failed, more than the failure policy accepts", counts.consecutive_failures);
         return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
     }
     let all = plan.cycles.is_some_and(|cycles| counts.completed >= cycles);
-    let late = !all && plan.duration.is_some_and(|duration| {
-        let started = status.started_at.unwrap_or(context.now);
-        let excluded = match context.run.spec.suspended_time {
-            SuspendedTime::Counted => TimeDelta::zero(),
-            SuspendedTime::Excluded => {
-                let now = status.suspended_at.map_or(TimeDelta::zero(), |since| context.now - since);
-                TimeDelta::milliseconds(status.suspended_millis) + now
-            }
-        };
-        context.reached(started + duration.as_chrono() + excluded)
-    });
+    let late = !all
+        && plan.duration.is_some_and(|duration| {
+            let started = status.started_at.unwrap_or(context.now);
+            let excluded = match context.run.spec.suspended_time {
+                SuspendedTime::Counted => TimeDelta::zero(),
+                SuspendedTime::Excluded => {
+                    let now = status.suspended_at.map_or(TimeDelta::zero(), |since| context.now - since);
+                    TimeDelta::milliseconds(status.suspended_millis) + now
+                }
+            };
+            context.reached(started + duration.as_chrono() + excluded)
+        });
     if all || late {
         let (reason, message) = verdict::judge(plan, status);
         end_run(status, reason, &message, context);
@@ -284,7 +298,11 @@ fn next_cycle(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>
 /// Notes why the run ends. The first reason stays.
 pub(super) fn end_run(status: &mut SoakRunStatus, reason: &str, message: &str, context: &Context<'_>) {
     if status.ending.is_none() {
-        status.ending = Some(Ending { reason: text::cut(reason, text::REASON), message: text::cut(message, 1_024), at: context.now });
+        status.ending = Some(Ending {
+            reason: text::cut(reason, text::REASON),
+            message: text::cut(message, 1_024),
+            at: context.now,
+        });
     }
 }
 
@@ -296,7 +314,11 @@ fn finish_by_ending(status: &mut SoakRunStatus, context: &mut Context<'_>) {
             RecordSeen::Failing { message } if summary_is_overdue(status, context) => {
                 // What can't be shown does not pass.
                 let message = format!("the summary could not be stored for an hour: {message}");
-                status.ending = Some(Ending { reason: reason::INFRA_ERROR.into(), message: text::cut(&message, 1_024), at: context.now });
+                status.ending = Some(Ending {
+                    reason: reason::INFRA_ERROR.into(),
+                    message: text::cut(&message, 1_024),
+                    at: context.now,
+                });
             }
             _ => return context.ask(Effect::StoreSummary),
         }
@@ -342,7 +364,11 @@ pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, contex
         true
     });
     for name in abandoned {
-        context.note(NoteType::Warning, "ReleaseFailed", format!("{name} could not be deleted within two minutes and is left behind"));
+        context.note(
+            NoteType::Warning,
+            "ReleaseFailed",
+            format!("{name} could not be deleted within two minutes and is left behind"),
+        );
     }
     !status.held.iter().any(|object| scopes.contains(&object.until))
 }
@@ -353,14 +379,32 @@ pub fn held_name(object: &HeldObject) -> String {
 }
 
 /// The object that a step will make and that has to go when its scope ends.
-pub(super) fn held_object(leaf: &Leaf, key: &StepKey, scope: &Scope, run: &SoakRun) -> Result<Option<HeldObject>, String> {
+pub(super) fn held_object(
+    leaf: &Leaf,
+    key: &StepKey,
+    scope: &Scope,
+    run: &SoakRun,
+) -> Result<Option<HeldObject>, String> {
     let namespace = run.metadata.namespace.clone().unwrap_or_default();
-    let derived = || attempt_name(run.metadata.name.as_deref().unwrap_or_default(), run.metadata.uid.as_deref().unwrap_or_default(), key);
+    let derived = || {
+        attempt_name(
+            run.metadata.name.as_deref().unwrap_or_default(),
+            run.metadata.uid.as_deref().unwrap_or_default(),
+            key,
+        )
+    };
     let (manifest, until, generated) = match &leaf.action {
         Action::Apply(apply) => (&apply.manifest, apply.delete_after, false),
         Action::Resource(resource) => (&resource.manifest, resource.delete_after, true),
         Action::Job(_) => {
-            return Ok(Some(HeldObject { api_version: "batch/v1".into(), kind: "Job".into(), namespace, name: derived(), until: DeleteAfter::Cycle, releasing_at: None }));
+            return Ok(Some(HeldObject {
+                api_version: "batch/v1".into(),
+                kind: "Job".into(),
+                namespace,
+                name: derived(),
+                until: DeleteAfter::Cycle,
+                releasing_at: None,
+            }));
         }
         _ => return Ok(None),
     };
@@ -375,7 +419,9 @@ pub(super) fn held_object(leaf: &Leaf, key: &StepKey, scope: &Scope, run: &SoakR
     });
     let head = render_json(&head, scope).map_err(|error| format!("{}: {error}", leaf.field))?;
     let text = |field: &str| head.get(field).and_then(Value::as_str).map(str::to_owned);
-    let name = text("name").or_else(|| generated.then(derived)).ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
+    let name = text("name")
+        .or_else(|| generated.then(derived))
+        .ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
     Ok(Some(HeldObject {
         api_version: text("apiVersion").ok_or_else(|| format!("{}: the manifest has no apiVersion", leaf.field))?,
         kind: text("kind").ok_or_else(|| format!("{}: the manifest has no kind", leaf.field))?,
@@ -407,7 +453,12 @@ fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool
         return false;
     }
     // An ended pod stays until the record has its log.
-    let step = pass.phases.iter().filter(|phase| phase.name == key.phase).flat_map(|phase| &phase.steps).find(|step| step.name == key.step);
+    let step = pass
+        .phases
+        .iter()
+        .filter(|phase| phase.name == key.phase)
+        .flat_map(|phase| &phase.steps)
+        .find(|step| step.name == key.step);
     ended || step.is_some_and(|step| step.attempt == key.attempt)
 }
 
@@ -416,9 +467,12 @@ fn keep_live_effects(status: &SoakRunStatus, context: &mut Context<'_>) {
     let live = |key: &StepKey| {
         status.current.as_ref().is_some_and(|pass| {
             (pass.section, pass.cycle) == (key.section, key.cycle)
-                && pass.phases.iter().filter(|phase| phase.name == key.phase).flat_map(|phase| &phase.steps).any(|step| {
-                    step.name == key.step && step.attempt == key.attempt && step.state.is_live()
-                })
+                && pass
+                    .phases
+                    .iter()
+                    .filter(|phase| phase.name == key.phase)
+                    .flat_map(|phase| &phase.steps)
+                    .any(|step| step.name == key.step && step.attempt == key.attempt && step.state.is_live())
         })
     };
     context.effects.retain(|effect| match effect {

@@ -24,7 +24,8 @@ pub(super) fn in_pass(plan: &Plan, run: &SoakRun, status: &SoakRunStatus, pass: 
     let mut phases = Map::new();
     for phase in &pass.phases {
         let millis = phase.finished_at.map(|at| (at - phase.first_started_at).num_milliseconds());
-        phases.insert(phase.name.clone(), json!({"outcome": phase.outcome, "attempt": phase.attempt, "millis": millis}));
+        phases
+            .insert(phase.name.clone(), json!({"outcome": phase.outcome, "attempt": phase.attempt, "millis": millis}));
         for step in &phase.steps {
             steps.insert(step.name.clone(), json!({"outputs": step.outputs, "state": step.state, "attempt": step.attempt, "reason": step.reason, "exitCode": step.exit_code}));
         }
@@ -37,15 +38,18 @@ pub(super) fn in_pass(plan: &Plan, run: &SoakRun, status: &SoakRunStatus, pass: 
 fn base(plan: &Plan, run: &SoakRun, status: &SoakRunStatus, cycle: u32) -> Scope {
     let mut scope = Scope::new();
     let metadata = &run.metadata;
-    scope.set("run", json!({
-        "name": metadata.name,
-        "namespace": metadata.namespace,
-        "uid": metadata.uid,
-        "attempt": status.attempt,
-        "serviceAccountName": run.spec.service_account_name,
-        "passed": status.cycles.passed,
-        "failed": status.cycles.failed,
-    }));
+    scope.set(
+        "run",
+        json!({
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "attempt": status.attempt,
+            "serviceAccountName": run.spec.service_account_name,
+            "passed": status.cycles.passed,
+            "failed": status.cycles.failed,
+        }),
+    );
     scope.set("cycle", json!({"number": cycle}));
     scope.set("params", json!(plan.parameters));
     scope.set("steps", json!({}));

@@ -26,7 +26,14 @@ const KUBELET_GRACE: TimeDelta = TimeDelta::seconds(10);
 const STOPPED_EXIT_CODES: [i32; 3] = [130, 137, 143];
 
 /// Begins the next attempt: writes the intent into the status and asks for its effect.
-pub(super) fn begin(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, held: &mut Vec<HeldObject>, context: &mut Context<'_>) {
+pub(super) fn begin(
+    leaf: &Leaf,
+    step: &mut StepStatus,
+    key: &StepKey,
+    scope: &Scope,
+    held: &mut Vec<HeldObject>,
+    context: &mut Context<'_>,
+) {
     if let Some(at) = step.not_before
         && !context.reached(at)
     {
@@ -44,7 +51,12 @@ pub(super) fn begin(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &S
     match super::run::held_object(leaf, &key, scope, context.run) {
         Ok(Some(object)) => {
             if held.len() >= MAX_HELD {
-                return fail(step, "TooManyObjects", &format!("steps already hold {MAX_HELD} objects: let some go earlier with deleteAfter"), context.now);
+                return fail(
+                    step,
+                    "TooManyObjects",
+                    &format!("steps already hold {MAX_HELD} objects: let some go earlier with deleteAfter"),
+                    context.now,
+                );
             }
             // A second attempt holds the same object under the same name.
             if !held.iter().any(|other| super::held_name(other) == super::held_name(&object)) {
@@ -118,7 +130,12 @@ fn stopping(step: &mut StepStatus, key: StepKey, context: &mut Context<'_>) {
     context.ask(Effect::Stop(key));
     let since = step.stopping_at.unwrap_or(context.now);
     if context.reached(since + STOP_LIMIT) {
-        fail(step, "StopTimeout", "it did not end within five minutes of being asked to; the pod is left to its deletion", context.now);
+        fail(
+            step,
+            "StopTimeout",
+            "it did not end within five minutes of being asked to; the pod is left to its deletion",
+            context.now,
+        );
     }
 }
 
@@ -135,7 +152,8 @@ fn time_out(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, co
     }
     let detail = if step.message.is_empty() { String::new() } else { format!("; last seen: {}", step.message) };
     // A cause that was named while it was pending says more than the timeout does.
-    let reason = if step.running_at.is_none() && !step.reason.is_empty() { step.reason.clone() } else { "Timeout".into() };
+    let reason =
+        if step.running_at.is_none() && !step.reason.is_empty() { step.reason.clone() } else { "Timeout".into() };
     let message = format!("{what} after {limit}{detail}");
     step.reason = reason;
     step.message = text::cut(&message, text::MESSAGE);
@@ -158,7 +176,14 @@ fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, cont
     remember(step, "Lost", "its intent was written, but nothing came of it", true, context.now);
     step.lost += 1;
     if step.lost > MAX_LOST {
-        return fail(step, "InfraError", &format!("{MAX_LOST} attempts in a row left nothing behind: see the operator's log for what the API server answered"), context.now);
+        return fail(
+            step,
+            "InfraError",
+            &format!(
+                "{MAX_LOST} attempts in a row left nothing behind: see the operator's log for what the API server answered"
+            ),
+            context.now,
+        );
     }
     step.state = StepState::Waiting;
     step.not_before = (step.lost > 1).then(|| context.now + backoff(TimeDelta::seconds(1), step.lost - 1));
@@ -167,7 +192,11 @@ fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, cont
 fn end(leaf: &Leaf, step: &mut StepStatus, seen: StepEnd, scope: &Scope, context: &mut Context<'_>) {
     let StepEnd { failure, outputs, exit_code, running_at, finished_at, pod, node } = seen;
     step.running_at = step.running_at.or(running_at);
-    step.finished_at = Some(finished_at.unwrap_or(context.now).clamp(step.started_at.unwrap_or(context.now), context.now.max(step.started_at.unwrap_or(context.now))));
+    step.finished_at = Some(
+        finished_at
+            .unwrap_or(context.now)
+            .clamp(step.started_at.unwrap_or(context.now), context.now.max(step.started_at.unwrap_or(context.now))),
+    );
     step.exit_code = exit_code;
     step.pod = pod.or(step.pod.take());
     step.node = node;
@@ -177,7 +206,11 @@ fn end(leaf: &Leaf, step: &mut StepStatus, seen: StepEnd, scope: &Scope, context
         .map(|(name, value)| (text::cut(&name, text::REASON), bounded(value)))
         .collect();
     let Some(failure) = failure else {
-        return if stopped_for_a_failure(step) { finish_failed(leaf, step, scope, context) } else { succeed(step, context.now) };
+        return if stopped_for_a_failure(step) {
+            finish_failed(leaf, step, scope, context);
+        } else {
+            succeed(step, context.now);
+        };
     };
     if step.state == StepState::Stopping {
         if stopped_for_a_failure(step) {
@@ -213,7 +246,8 @@ fn finish_failed(leaf: &Leaf, step: &mut StepStatus, scope: &Scope, context: &mu
     step.lost = 0;
     step.finished_at = step.finished_at.or(Some(context.now));
     let failure = failure_of(step);
-    let again = leaf.retry.as_ref().filter(|retry| step.failures <= retry.limit && holds(retry.when.as_ref(), &failure, scope));
+    let again =
+        leaf.retry.as_ref().filter(|retry| step.failures <= retry.limit && holds(retry.when.as_ref(), &failure, scope));
     let Some(retry) = again else {
         step.state = StepState::Failed;
         return;

@@ -34,7 +34,11 @@ pub fn summarize(plan: &Plan, status: &SoakRunStatus) -> Summary {
         success_rate: rate(passed, trials),
         interval: analysis::wilson_interval(passed, trials, confidence).map(|interval| (interval.low, interval.high)),
         confidence,
-        metrics: status.metrics.iter().filter_map(|metric| Some((metric.name.clone(), metric.sketch.parse().ok()?))).collect(),
+        metrics: status
+            .metrics
+            .iter()
+            .filter_map(|metric| Some((metric.name.clone(), metric.sketch.parse().ok()?)))
+            .collect(),
     }
 }
 
@@ -73,9 +77,16 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
     };
     let interval = shown_rate(plan, status);
     match analysis::success_verdict(passed, trials, wanted, confidence) {
-        Verdict::Passed => (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted")),
-        Verdict::Failed => (reason::THRESHOLD_FAILED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted")),
-        Verdict::Inconclusive => (reason::INCONCLUSIVE, format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell")),
+        Verdict::Passed => {
+            (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted"))
+        }
+        Verdict::Failed => {
+            (reason::THRESHOLD_FAILED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted"))
+        }
+        Verdict::Inconclusive => (
+            reason::INCONCLUSIVE,
+            format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell"),
+        ),
     }
 }
 
@@ -109,10 +120,10 @@ pub(super) fn final_phase(status: &SoakRunStatus) -> RunPhase {
 
 /// The reason and the sentence that an ended run shows.
 pub(super) fn final_words(status: &SoakRunStatus) -> (String, String) {
-    let (mut reason_word, mut message) = status
-        .ending
-        .as_ref()
-        .map_or_else(|| (reason::INFRA_ERROR.to_owned(), String::new()), |ending| (ending.reason.clone(), ending.message.clone()));
+    let (mut reason_word, mut message) = status.ending.as_ref().map_or_else(
+        || (reason::INFRA_ERROR.to_owned(), String::new()),
+        |ending| (ending.reason.clone(), ending.message.clone()),
+    );
     if let Some(failure) = &status.cleanup_failure {
         if [reason::PASSED, reason::INCONCLUSIVE].contains(&reason_word.as_str()) {
             reason::CLEANUP_FAILED.clone_into(&mut reason_word);

@@ -55,7 +55,9 @@ pub(super) fn failed(error: &kube::Error, doing: &str, namespace: &str) -> Faile
         kube::Error::Api(status) => status,
         // The request was never sent.
         kube::Error::BuildRequest(error) => {
-            return Failed::Refused(StoreError::Terminal(format!("{doing}: {error}: this is a defect of the operator")));
+            return Failed::Refused(StoreError::Terminal(format!(
+                "{doing}: {error}: this is a defect of the operator"
+            )));
         }
         kube::Error::Auth(error) => {
             return Failed::Refused(StoreError::Transient(format!(

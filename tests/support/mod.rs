@@ -53,10 +53,13 @@ impl Namespace {
         let this = Self { name, client };
         this.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": this.name}})).await;
         this.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "soak"}})).await;
-        this.allow("soak-pods", json!([
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "delete", "patch"]},
-            {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-        ]))
+        this.allow(
+            "soak-pods",
+            json!([
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "delete", "patch"]},
+                {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+            ]),
+        )
         .await;
         this
     }
@@ -64,7 +67,10 @@ impl Namespace {
     /// Gives the account `soak` further rights in the namespace.
     pub async fn allow(&self, name: &str, rules: Value) {
         let group = "rbac.authorization.k8s.io";
-        self.apply(json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": name}, "rules": rules})).await;
+        self.apply(
+            json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": name}, "rules": rules}),
+        )
+        .await;
         self.apply(json!({
             "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
@@ -96,7 +102,8 @@ impl Namespace {
         if !fields.contains_key("duration") {
             fields.entry("cycles").or_insert_with(|| json!(1));
         }
-        let run = json!({"apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "metadata": {"name": name}, "spec": spec});
+        let run =
+            json!({"apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "metadata": {"name": name}, "spec": spec});
         self.runs().create(&PostParams::default(), &serde_json::from_value(run).unwrap()).await.unwrap()
     }
 
@@ -117,13 +124,18 @@ impl Namespace {
     pub async fn until(&self, name: &str, what: &str, judge: impl Fn(&SoakRun) -> bool) -> SoakRun {
         let runs = self.runs();
         let mut last = None;
-        let found = eventually(|| async {
-            let run = runs.get(name).await.ok()?;
-            let good = judge(&run);
-            (good, run).into()
-        }, &mut last)
+        let found = eventually(
+            || async {
+                let run = runs.get(name).await.ok()?;
+                let good = judge(&run);
+                (good, run).into()
+            },
+            &mut last,
+        )
         .await;
-        found.unwrap_or_else(|| panic!("run {name} never {what}; its status is {:#}", json!(last.map(|run: SoakRun| run.status))))
+        found.unwrap_or_else(|| {
+            panic!("run {name} never {what}; its status is {:#}", json!(last.map(|run: SoakRun| run.status)))
+        })
     }
 
     /// Waits until a run has ended.
@@ -183,7 +195,8 @@ pub async fn install_crds(client: &Client) {
         api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(crd)).await.unwrap();
         wait_for("the CRD's establishment", || async {
             let crd = api.get(&name).await.ok()?;
-            let established = crd.status?.conditions?.into_iter().any(|it| it.type_ == "Established" && it.status == "True");
+            let established =
+                crd.status?.conditions?.into_iter().any(|it| it.type_ == "Established" && it.status == "True");
             established.then_some(())
         })
         .await;
@@ -208,7 +221,15 @@ impl Operator {
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join(format!("{}-{:04x}.log", namespace.name, fastrand::u16(..)));
         let child = Command::new(env!("CARGO_BIN_EXE_soak-operator"))
-            .args(["--metrics-address", "127.0.0.1:0", "--allow-local-http", "--watch-namespace", &namespace.name, "--namespace", &namespace.name])
+            .args([
+                "--metrics-address",
+                "127.0.0.1:0",
+                "--allow-local-http",
+                "--watch-namespace",
+                &namespace.name,
+                "--namespace",
+                &namespace.name,
+            ])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig())
             .stdin(Stdio::null())

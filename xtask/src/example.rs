@@ -1,6 +1,11 @@
 //! Examples: each is a folder of manifests, a program, and a run that is followed to its verdict.
 
-use std::{fs, path::Path, thread, time::{Duration, Instant}};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -22,7 +27,8 @@ pub struct Example {
 }
 
 /// Every example.
-pub const EXAMPLES: &[Example] = &[Example { name: "etcd-rolling-restart", namespace: "etcd-soak", prepare: prepare_etcd }];
+pub const EXAMPLES: &[Example] =
+    &[Example { name: "etcd-rolling-restart", namespace: "etcd-soak", prepare: prepare_etcd }];
 
 /// Longest time that an example may take to its verdict.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -55,7 +61,16 @@ fn drive(example: &Example, cluster: &Running, kubectl: &Kubectl) -> Result<Valu
     (example.prepare)(cluster, kubectl)?;
     let manifest = workspace::read(&format!("examples/{}/soakrun.yaml", example.name))?;
     let namespace = example.namespace;
-    kubectl.run(&["delete", "soakrun", example.name, "-n", namespace, "--ignore-not-found", "--wait", "--timeout=120s"])?;
+    kubectl.run(&[
+        "delete",
+        "soakrun",
+        example.name,
+        "-n",
+        namespace,
+        "--ignore-not-found",
+        "--wait",
+        "--timeout=120s",
+    ])?;
     let began = Instant::now();
     kubectl.apply(&manifest)?;
     let status = follow(kubectl, namespace, example.name)?;
@@ -76,14 +91,24 @@ fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
     while began.elapsed() < LIMIT {
         let run = kubectl.json(&["get", "soakrun", name, "-n", namespace])?;
         let status = &run["status"];
-        let line = format!("{:<12} {:<6} {}", text(status, "phase"), text(status, "progress"), text(status, "position"));
+        let line =
+            format!("{:<12} {:<6} {}", text(status, "phase"), text(status, "progress"), text(status, "position"));
         if line != last {
             eprintln!("  {:>6.1}s  {line}", began.elapsed().as_secs_f64());
             last = line;
         }
-        let completed = status["conditions"].as_array().into_iter().flatten().any(|it| it["type"] == "Completed" && it["status"] == "True");
+        let completed = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|it| it["type"] == "Completed" && it["status"] == "True");
         if completed {
-            eprintln!("  {:>6.1}s  {}: {}", began.elapsed().as_secs_f64(), text(status, "reason"), text(status, "message"));
+            eprintln!(
+                "  {:>6.1}s  {}: {}",
+                began.elapsed().as_secs_f64(),
+                text(status, "reason"),
+                text(status, "message")
+            );
             return Ok(status.clone());
         }
         thread::sleep(Duration::from_millis(200));
@@ -101,9 +126,16 @@ fn figures(kubectl: &Kubectl, namespace: &str, name: &str, status: &Value, secon
     let mut verified = 0;
     let mut passed = 0;
     for record in &records {
-        let record: Value = serde_json::from_str(record.pointer("/data/record.json").and_then(Value::as_str).context("a record is empty")?)?;
+        let record: Value = serde_json::from_str(
+            record.pointer("/data/record.json").and_then(Value::as_str).context("a record is empty")?,
+        )?;
         passed += u64::from(record["outcome"] == "Succeeded");
-        for step in record["phases"].as_array().into_iter().flatten().flat_map(|phase| phase["steps"].as_array().into_iter().flatten()) {
+        for step in record["phases"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|phase| phase["steps"].as_array().into_iter().flatten())
+        {
             lost += step.pointer("/outputs/lostWrites").and_then(Value::as_u64).unwrap_or(0);
             verified += step.pointer("/outputs/keysVerified").and_then(Value::as_u64).unwrap_or(0);
         }
@@ -121,7 +153,11 @@ fn figures(kubectl: &Kubectl, namespace: &str, name: &str, status: &Value, secon
 
 fn prepare_etcd(cluster: &Running, kubectl: &Kubectl) -> Result<()> {
     let binary = workspace::cargo_build_static(&["--package", "etcd-ledger"])?.join("etcd-ledger");
-    let image = image::build(&ImageSpec::new("localhost/etcd-ledger:1").file(&binary, "bin/etcd-ledger", 0o755).entrypoint(&["/bin/etcd-ledger"]))?;
+    let image = image::build(
+        &ImageSpec::new("localhost/etcd-ledger:1")
+            .file(&binary, "bin/etcd-ledger", 0o755)
+            .entrypoint(&["/bin/etcd-ledger"]),
+    )?;
     cluster.load_image(&image)?;
     if kubectl.run(&["get", "namespace", "etcd-soak"]).is_err() && Path::new(VOLUMES).exists() {
         // Left by a cluster that is gone: its members would find the log of another cluster.

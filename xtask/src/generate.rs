@@ -35,15 +35,25 @@ pub fn generate(check: bool) -> Result<()> {
 }
 
 fn files() -> Result<Vec<(PathBuf, String)>> {
-    let binary = workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
-    let output = Command::new(&binary).arg("--print-crds").output().with_context(|| format!("{} can't be started", binary.display()))?;
+    let binary =
+        workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let output = Command::new(&binary)
+        .arg("--print-generated")
+        .output()
+        .with_context(|| format!("{} can't be started", binary.display()))?;
     let mut files = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
-        let crd: Value = serde_json::from_str(line)?;
-        let name = crd.pointer("/metadata/name").and_then(Value::as_str).context("a CRD has no name")?.to_owned();
-        let text = format!("# Generated from src/api by `cargo xtask generate`.\n{}", serde_yaml_ng::to_string(&crd)?);
-        for folder in ["crds", "charts/soak-operator/files/crds"] {
-            files.push((PathBuf::from(folder).join(format!("{name}.yaml")), text.clone()));
+        let file: Value = serde_json::from_str(line)?;
+        let path = PathBuf::from(file["path"].as_str().context("a generated file has no path")?);
+        let content = &file["content"];
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text =
+                format!("# Generated from src/api by `cargo xtask generate`.\n{}", serde_yaml_ng::to_string(content)?);
+            // The chart can't read files outside of its folder.
+            files.push((PathBuf::from("charts/soak-operator/files").join(&path), text.clone()));
+            files.push((path, text));
+        } else {
+            files.push((path, content.as_str().context("a generated file has no text")?.to_owned()));
         }
     }
     Ok(files)

@@ -33,7 +33,13 @@ pub struct ImageSpec {
 impl ImageSpec {
     /// An empty image of that name, such as `localhost/pause:1`.
     pub fn new(reference: &str) -> Self {
-        Self { reference: reference.into(), entries: BTreeMap::new(), entrypoint: Vec::new(), command: Vec::new(), user: None }
+        Self {
+            reference: reference.into(),
+            entries: BTreeMap::new(),
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+            user: None,
+        }
     }
 
     /// Adds a file under a path without a leading slash.
@@ -119,7 +125,13 @@ pub fn build(spec: &ImageSpec) -> Result<PathBuf> {
 fn layer(spec: &ImageSpec) -> Result<Vec<u8>> {
     let mut folders: BTreeSet<String> = ["tmp", "etc"].map(String::from).into();
     for path in spec.entries.keys() {
-        folders.extend(Path::new(path).ancestors().skip(1).map(|folder| folder.display().to_string()).filter(|folder| !folder.is_empty()));
+        folders.extend(
+            Path::new(path)
+                .ancestors()
+                .skip(1)
+                .map(|folder| folder.display().to_string())
+                .filter(|folder| !folder.is_empty()),
+        );
     }
     let mut tar = Builder::new(Vec::new());
     for folder in &folders {
@@ -179,7 +191,8 @@ mod tests {
         let first = layer(&spec()).unwrap();
         assert_eq!(first, layer(&spec()).unwrap());
         let mut archive = tar::Archive::new(first.as_slice());
-        let names: Vec<String> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
+        let names: Vec<String> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
         assert_eq!(names, ["bin/", "etc/", "tmp/", "bin/x", "bin/y"]);
     }
 }

@@ -133,7 +133,8 @@ fn run_cluster(command: ClusterCommand) -> Result<()> {
         ClusterCommand::Kubeconfig { name } => println!("{}", cluster::running(&name)?.kubeconfig.display()),
         ClusterCommand::LoadImage { tar, name } => cluster::running(&name)?.load_image(&tar)?,
         ClusterCommand::Build { names } => {
-            let names: Vec<&str> = if names.is_empty() { tools::names() } else { names.iter().map(String::as_str).collect() };
+            let names: Vec<&str> =
+                if names.is_empty() { tools::names() } else { names.iter().map(String::as_str).collect() };
             println!("{}", tools::build(&names)?.display());
         }
     }

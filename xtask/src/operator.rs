@@ -24,7 +24,8 @@ pub struct Operator {
 impl Operator {
     /// Builds the operator, installs its CRDs and starts it against a cluster. Its log goes to `log`.
     pub fn start(kubectl: &Kubectl, log: &Path) -> Result<Self> {
-        let binary = workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+        let binary =
+            workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
         install_crds(kubectl)?;
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder)?;

@@ -20,8 +20,10 @@ pub struct Built {
 /// Builds the binary and the image around it.
 pub fn build() -> Result<Built> {
     const REFERENCE: &str = "localhost/soak-operator:dev";
-    let binary = workspace::cargo_build_static(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
-    let mut spec = ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
+    let binary =
+        workspace::cargo_build_static(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let mut spec =
+        ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
     // `http` steps to public servers need the public authorities.
     let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
     if authorities.exists() {

@@ -14,7 +14,9 @@ const CLUSTER: &str = "test";
 /// Errors: the first part that fails. The cluster is removed then as well, unless it is to be kept.
 pub fn run(keep: bool) -> Result<()> {
     part("formatting", || workspace::run("cargo", &["fmt", "--all", "--check"], &[]))?;
-    part("lints", || workspace::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[]))?;
+    part("lints", || {
+        workspace::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])
+    })?;
     part("generated files", || generate::generate(true))?;
     part("unit tests", || workspace::run("cargo", &["test", "--workspace", "--lib", "--bins"], &[]))?;
     let cluster = part("a cluster", || cluster::up(&cluster::Options::named(CLUSTER)))?;
@@ -38,7 +40,9 @@ fn against(cluster: &cluster::Running) -> Result<()> {
     ];
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     // One binary after the other, each with its own operator; inside of one the tests share it.
-    part("tests in a cluster", || workspace::run("cargo", &["test", "--package", "soak-operator", "--test", "*", "--no-fail-fast"], &environment))
+    part("tests in a cluster", || {
+        workspace::run("cargo", &["test", "--package", "soak-operator", "--test", "*", "--no-fail-fast"], &environment)
+    })
 }
 
 fn text(path: &Path) -> String {

@@ -46,7 +46,8 @@ const TOOLS: &[Tool] = &[
 /// What a control plane needs.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
 /// What a node needs beside that.
-pub const NODE: &[&str] = &["kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns", "etcdctl"];
+pub const NODE: &[&str] =
+    &["kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns", "etcdctl"];
 /// Debian packages of a node: binary by which a present one is known, and package.
 const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/runc", "runc"),
@@ -107,7 +108,10 @@ pub fn names() -> Vec<&'static str> {
 }
 
 fn find(name: &str) -> Result<&'static Tool> {
-    TOOLS.iter().find(|tool| tool.name == name).with_context(|| format!("there is no program {name}; there are {}", names().join(", ")))
+    TOOLS
+        .iter()
+        .find(|tool| tool.name == name)
+        .with_context(|| format!("there is no program {name}; there are {}", names().join(", ")))
 }
 
 /// What a built program is known by: its pins.
@@ -124,7 +128,9 @@ fn stamp(tool: &Tool) -> Result<String> {
 fn build_one(tool: &Tool, folder: &Path, binary: &Path) -> Result<()> {
     download(folder)?;
     let version = kubernetes_version(folder)?;
-    let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion=v{version} -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37");
+    let flags = format!(
+        "-s -w -X k8s.io/component-base/version.gitVersion=v{version} -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
+    );
     let new = binary.with_extension("new");
     fs::create_dir_all(binary.parent().context("a binary has a folder")?)?;
     let output = Command::new("go")
@@ -146,7 +152,11 @@ fn build_one(tool: &Tool, folder: &Path, binary: &Path) -> Result<()> {
 
 fn download(folder: &Path) -> Result<()> {
     for attempt in 1..=DOWNLOAD_TRIES {
-        let output = Command::new("go").args(["mod", "download"]).current_dir(folder).output().context("go can't be started: install Go 1.26")?;
+        let output = Command::new("go")
+            .args(["mod", "download"])
+            .current_dir(folder)
+            .output()
+            .context("go can't be started: install Go 1.26")?;
         if output.status.success() {
             return Ok(());
         }
@@ -163,12 +173,15 @@ fn download(folder: &Path) -> Result<()> {
 fn kubernetes_version(folder: &Path) -> Result<String> {
     let text = fs::read_to_string(folder.join("go.mod"))?;
     let line = text.lines().find(|line| line.contains("k8s.io/kubernetes v"));
-    Ok(line.and_then(|line| line.split(" v").nth(1)).map_or_else(|| "0.0.0".into(), |rest| rest.split_whitespace().next().unwrap_or_default().to_owned()))
+    Ok(line
+        .and_then(|line| line.split(" v").nth(1))
+        .map_or_else(|| "0.0.0".into(), |rest| rest.split_whitespace().next().unwrap_or_default().to_owned()))
 }
 
 /// Installs the Debian packages of a node that are missing. Needs root.
 pub fn install_packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.iter().filter(|(binary, _)| !Path::new(binary).exists()).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(binary, _)| !Path::new(binary).exists()).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -180,7 +193,12 @@ pub fn install_packages() -> Result<()> {
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).output().context("apt-get can't be started: this needs Debian, or the packages by hand")?;
+    let output = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("apt-get can't be started: this needs Debian, or the packages by hand")?;
     if !output.status.success() {
         bail!("apt-get {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     }

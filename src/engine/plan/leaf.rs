@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::api::{
     Duration, ParallelStep, Step, StepBody,
-    step::{ApplyStep, DeleteStep, HttpStep, JobStep, PatchStep, PodStep, ResourceStep, ScaleStep, SleepStep, WaitStep},
+    step::{
+        ApplyStep, DeleteStep, HttpStep, JobStep, PatchStep, PodStep, ResourceStep, ScaleStep, SleepStep, WaitStep,
+    },
 };
 
 use super::{
@@ -80,7 +82,22 @@ impl Action {
     }
 
     fn new(body: &StepBody) -> Option<Self> {
-        let StepBody { timeout: _, pending_timeout: _, retry: _, outputs: _, pod, job_template, wait, apply, patch, scale, delete, resource, http, sleep } = body;
+        let StepBody {
+            timeout: _,
+            pending_timeout: _,
+            retry: _,
+            outputs: _,
+            pod,
+            job_template,
+            wait,
+            apply,
+            patch,
+            scale,
+            delete,
+            resource,
+            http,
+            sleep,
+        } = body;
         let mut found = [
             pod.clone().map(Self::Pod),
             job_template.clone().map(Self::Job),
@@ -113,7 +130,10 @@ impl Action {
             Self::Wait(wait) => {
                 let WaitStep { resource, until, fail_when } = &**wait;
                 let success = Some(("until", until.as_str()));
-                (json(&serde_json::json!({ "resource": resource })), Sources { success, failure: fail_when.as_deref().map(|it| ("failWhen", it)), root: Some("object") })
+                (
+                    json(&serde_json::json!({ "resource": resource })),
+                    Sources { success, failure: fail_when.as_deref().map(|it| ("failWhen", it)), root: Some("object") },
+                )
             }
             Self::Apply(apply) => (json(apply), Sources { root: Some("object"), ..none }),
             Self::Patch(patch) => (json(patch), Sources { root: Some("object"), ..none }),
@@ -122,12 +142,22 @@ impl Action {
             Self::Resource(resource) => {
                 let ResourceStep { manifest, success_condition, failure_condition, delete_after: _ } = &**resource;
                 let success = Some(("successCondition", success_condition.as_str()));
-                (json(&serde_json::json!({ "manifest": manifest })), Sources { success, failure: failure_condition.as_deref().map(|it| ("failureCondition", it)), root: Some("object") })
+                (
+                    json(&serde_json::json!({ "manifest": manifest })),
+                    Sources {
+                        success,
+                        failure: failure_condition.as_deref().map(|it| ("failureCondition", it)),
+                        root: Some("object"),
+                    },
+                )
             }
             Self::Http(http) => {
                 let HttpStep { url, method: _, headers, body, expect, ca_bundle } = &**http;
                 let success = Some(("expect", expect.as_deref().unwrap_or("response.status < 400")));
-                (json(&serde_json::json!({ "url": url, "headers": headers, "body": body, "caBundle": ca_bundle })), Sources { success, failure: None, root: Some("response") })
+                (
+                    json(&serde_json::json!({ "url": url, "headers": headers, "body": body, "caBundle": ca_bundle })),
+                    Sources { success, failure: None, root: Some("response") },
+                )
             }
             Self::Sleep(_) => (Value::Null, none),
         }
@@ -180,7 +210,13 @@ pub(super) fn flatten(steps: &[Step], path: &str, names: &mut Names) -> Result<(
         } else {
             unique(&format!("{path}.parallel"), parallel.iter().map(|member| member.name.as_str()))?;
             for (index, ParallelStep { name: member, body }) in parallel.iter().enumerate() {
-                leaves.push(leaf(format!("{name}/{member}"), false, body, &format!("{path}.parallel[{index}]"), names)?);
+                leaves.push(leaf(
+                    format!("{name}/{member}"),
+                    false,
+                    body,
+                    &format!("{path}.parallel[{index}]"),
+                    names,
+                )?);
             }
         }
         // Members of a group do not see each other, so names become known when the whole stage is parsed.
@@ -196,7 +232,12 @@ fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Na
     let action = Action::new(body).ok_or_else(|| PlanError::new(field, "a step does exactly one thing: set one of pod, jobTemplate, wait, apply, patch, scale, delete, resource, http, sleep, parallel"))?;
     let kind = action.kind();
     let (templates, sources) = action.parts();
-    check_json(&templates, &roots(&[])).map_err(|(place, error)| PlanError::expression(format!("{field}.{kind}{}{place}", if place.is_empty() || place.starts_with('[') { "" } else { "." }), &error))?;
+    check_json(&templates, &roots(&[])).map_err(|(place, error)| {
+        PlanError::expression(
+            format!("{field}.{kind}{}{place}", if place.is_empty() || place.starts_with('[') { "" } else { "." }),
+            &error,
+        )
+    })?;
     names.check_json_references(&templates, &format!("{field}.{kind}"))?;
     let extra: Vec<&str> = sources.root.into_iter().collect();
     let roots = roots(&extra);
@@ -212,7 +253,12 @@ fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Na
         .map(|(index, output)| {
             let field = format!("{field}.outputs[{index}].value");
             if sources.root.is_none() {
-                return Err(PlanError::new(field, format!("a {kind} step has no object or response to take values from; a pod reports its outputs itself")));
+                return Err(PlanError::new(
+                    field,
+                    format!(
+                        "a {kind} step has no object or response to take values from; a pod reports its outputs itself"
+                    ),
+                ));
             }
             Ok((output.name.clone(), names.expression(&output.value, &roots, &field)?))
         })

@@ -49,11 +49,17 @@ impl<'a> Names<'a> {
     pub(super) fn check_json_references(&self, value: &Value, path: &str) -> Result<(), PlanError> {
         match value {
             Value::String(text) if text.contains("${") => {
-                let template = Template::parse(text, &roots(&[])).map_err(|error| PlanError::expression(path, &error))?;
+                let template =
+                    Template::parse(text, &roots(&[])).map_err(|error| PlanError::expression(path, &error))?;
                 self.check(template.references(), path)
             }
-            Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| self.check_json_references(item, &format!("{path}[{index}]"))),
-            Value::Object(fields) => fields.iter().try_for_each(|(name, field)| self.check_json_references(field, &format!("{path}.{name}"))),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, item)| self.check_json_references(item, &format!("{path}[{index}]"))),
+            Value::Object(fields) => {
+                fields.iter().try_for_each(|(name, field)| self.check_json_references(field, &format!("{path}.{name}")))
+            }
             _ => Ok(()),
         }
     }
@@ -101,7 +107,12 @@ pub(super) fn resolve_parameters(parameters: &[Parameter]) -> Result<BTreeMap<St
     Ok(resolved)
 }
 
-fn resolve(name: &str, declared: &BTreeMap<&str, (usize, &str)>, resolved: &mut BTreeMap<String, String>, trail: &mut Vec<String>) -> Result<(), PlanError> {
+fn resolve(
+    name: &str,
+    declared: &BTreeMap<&str, (usize, &str)>,
+    resolved: &mut BTreeMap<String, String>,
+    trail: &mut Vec<String>,
+) -> Result<(), PlanError> {
     if resolved.contains_key(name) {
         return Ok(());
     }
@@ -113,10 +124,14 @@ fn resolve(name: &str, declared: &BTreeMap<&str, (usize, &str)>, resolved: &mut 
     if let Some(start) = trail.iter().position(|seen| seen == name) {
         let mut circle = trail[start..].to_vec();
         circle.push(name.to_owned());
-        return Err(PlanError::new(path, format!("parameters refer to each other in a circle: {}", circle.join(" -> "))));
+        return Err(PlanError::new(
+            path,
+            format!("parameters refer to each other in a circle: {}", circle.join(" -> ")),
+        ));
     }
     let value = if text.contains("${") {
-        let template = Template::parse(text, &Roots::new(["params"])).map_err(|error| PlanError::expression(&path, &error))?;
+        let template =
+            Template::parse(text, &Roots::new(["params"])).map_err(|error| PlanError::expression(&path, &error))?;
         let needed: BTreeSet<String> = template.references().filter_map(|it| it.field.map(str::to_owned)).collect();
         trail.push(name.to_owned());
         for needed in &needed {

@@ -28,7 +28,8 @@ fn conditions_tell_the_end_to_whoever_waits() {
     world.go(HOUR);
     assert_eq!(holds(&world, "Succeeded"), ConditionStatus::True);
     assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])})).fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}))
+        .fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
     world.go(HOUR);
     assert_eq!(holds(&world, "Succeeded"), ConditionStatus::False);
     assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
@@ -53,7 +54,8 @@ fn cleanup_runs_after_a_failure_an_abort_and_a_deletion_and_tries_every_step() {
         }
         world.go(HOUR);
         world.settle();
-        let cleaned: Vec<&str> = world.ever.iter().filter(|key| key.section == Section::Cleanup).map(|key| key.step.as_str()).collect();
+        let cleaned: Vec<&str> =
+            world.ever.iter().filter(|key| key.section == Section::Cleanup).map(|key| key.step.as_str()).collect();
         assert_eq!(cleaned, ["first", "second"], "{ending}");
         if ending == "delete" {
             assert!(world.gone, "L3: nothing holds it");
@@ -171,7 +173,8 @@ fn an_invalid_spec_and_a_missing_right_end_as_failed_and_say_so() {
 
 #[test]
 fn a_dry_run_ends_after_the_validation() {
-    let mut world = World::new(json!({"dryRun": true, "phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
+    let mut world =
+        World::new(json!({"dryRun": true, "phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
     world.go(HOUR);
     assert_eq!(world.status().reason, "DryRunPassed");
     assert!(world.ever.is_empty() && world.records.is_empty());
@@ -207,9 +210,7 @@ fn a_finished_run_is_deleted_when_its_time_to_live_is_over() {
 
 #[test]
 fn what_a_cycle_applied_goes_with_it_and_what_a_run_applied_with_the_run() {
-    let apply = |name: &str, after: &str| {
-        json!({"name": name, "apply": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}, "deleteAfter": after}})
-    };
+    let apply = |name: &str, after: &str| json!({"name": name, "apply": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}, "deleteAfter": after}});
     let spec = json!({"phases": [
         {"name": "work", "steps": [apply("of-phase", "Phase"), apply("of-cycle", "Cycle"), apply("of-run", "Run"), apply("for-ever", "Never")]},
         {"name": "check", "steps": [pod("say")]},
@@ -241,7 +242,12 @@ fn verdicts_follow_the_evidence() {
         let mut world = World::new(spec).fate("say", &fails(failing));
         world.go(HOUR);
         let status = world.status();
-        assert_eq!((status.phase, status.reason.as_str()), (phase, reason), "{criteria} with {failing} failures: {}", status.message);
+        assert_eq!(
+            (status.phase, status.reason.as_str()),
+            (phase, reason),
+            "{criteria} with {failing} failures: {}",
+            status.message
+        );
     }
 }
 
@@ -263,7 +269,8 @@ fn ten_thousand_cycles_leave_a_small_status_and_the_records_that_are_kept() {
 #[test]
 fn the_largest_spec_keeps_its_status_far_below_a_mebibyte() {
     let steps: Vec<_> = (0..32).map(|index| pod(&format!("{index}-{}", "n".repeat(37)))).collect();
-    let all: Vec<_> = (0..8).map(|index| json!({"name": format!("{index}-{}", "p".repeat(37)), "steps": steps})).collect();
+    let all: Vec<_> =
+        (0..8).map(|index| json!({"name": format!("{index}-{}", "p".repeat(37)), "steps": steps})).collect();
     let mut world = World::new(json!({"phases": all}));
     world.store_works = false;
     for _ in 0..1_000 {

@@ -55,7 +55,8 @@ fn a_retry_only_happens_while_its_condition_holds() {
 #[test]
 fn a_phase_is_tried_again_with_attempt_numbers_that_go_on() {
     let spec = json!({"phases": [{"name": "work", "retry": {"limit": 1, "backoff": "5s"}, "steps": [pod("first"), pod("second")]}]});
-    let mut world = World::new(spec).fate("second", &[Fate::Fails(TimeDelta::seconds(2), 1), Fate::Succeeds(TimeDelta::seconds(2))]);
+    let mut world = World::new(spec)
+        .fate("second", &[Fate::Fails(TimeDelta::seconds(2), 1), Fate::Succeeds(TimeDelta::seconds(2))]);
     world.go(HOUR);
     assert_eq!(world.status().phase, RunPhase::Succeeded);
     let made: Vec<(&str, u32)> = world.ever.iter().map(|key| (key.step.as_str(), key.attempt)).collect();
@@ -64,12 +65,17 @@ fn a_phase_is_tried_again_with_attempt_numbers_that_go_on() {
 
 #[test]
 fn a_pod_that_hangs_is_stopped_at_its_time_limit_and_fails_as_timeout() {
-    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "hang", "pod": {"image": "x"}, "timeout": "1m"}]}]});
+    let spec =
+        json!({"phases": [{"name": "work", "steps": [{"name": "hang", "pod": {"image": "x"}, "timeout": "1m"}]}]});
     let mut world = World::new(spec).fate("hang", &[Fate::Runs]);
     world.go(HOUR);
     let status = world.status();
     assert_eq!(status.phase, RunPhase::Failed);
-    assert!(status.recent[0].reason.starts_with("Timeout: work: step hang: had not ended after 1m"), "{}", status.recent[0].reason);
+    assert!(
+        status.recent[0].reason.starts_with("Timeout: work: step hang: had not ended after 1m"),
+        "{}",
+        status.recent[0].reason
+    );
 }
 
 #[test]
@@ -86,7 +92,11 @@ fn a_phase_has_its_own_limit_and_skips_what_it_did_not_reach() {
     let mut world = World::new(spec).fate("hang", &[Fate::Runs]);
     world.go(HOUR);
     assert_eq!(world.ever.len(), 1);
-    assert!(world.status().recent[0].reason.contains("phase work did not end within 30s; step hang was at work"), "{}", world.status().recent[0].reason);
+    assert!(
+        world.status().recent[0].reason.contains("phase work did not end within 30s; step hang was at work"),
+        "{}",
+        world.status().recent[0].reason
+    );
 }
 
 #[test]
@@ -163,7 +173,11 @@ fn beginning_again_is_asked_for_only_where_it_does_no_harm() {
     assert_eq!(world.step("mend").state, StepState::Active);
     let plan = Plan::parse(&world.run.spec).unwrap();
     let decision = decide(Ok(&plan), &world.run, &world.seen(), world.now);
-    assert!(decision.effects.iter().any(|effect| matches!(effect, Effect::Begin(key) if key.attempt == 1)), "{:?}", decision.effects);
+    assert!(
+        decision.effects.iter().any(|effect| matches!(effect, Effect::Begin(key) if key.attempt == 1)),
+        "{:?}",
+        decision.effects
+    );
     world.go(HOUR);
     assert_eq!(world.status().phase, RunPhase::Succeeded);
 }

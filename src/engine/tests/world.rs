@@ -116,7 +116,9 @@ impl World {
 
     /// Deletes the run, as a user would.
     pub fn delete(&mut self) {
-        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::from_second(self.now.timestamp()).unwrap());
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            k8s_openapi::jiff::Timestamp::from_second(self.now.timestamp()).unwrap(),
+        );
         self.run.metadata.deletion_timestamp.get_or_insert(now);
         // The API server waits for finalizers only.
         self.gone = self.run.metadata.finalizers.iter().flatten().next().is_none();
@@ -131,10 +133,14 @@ impl World {
             steps.insert(key, seen);
         }
         let pass = status.current.as_ref().map_or((Section::Cycle, 0), |pass| (pass.section, pass.cycle));
-        let stored = |found: bool| match found {
-            true => RecordSeen::Stored { digest: "sha256:1".into() },
-            false if self.store_works => RecordSeen::Missing,
-            false => RecordSeen::Failing { message: "no answer".into() },
+        let stored = |found: bool| {
+            if found {
+                RecordSeen::Stored { digest: "sha256:1".into() }
+            } else if self.store_works {
+                RecordSeen::Missing
+            } else {
+                RecordSeen::Failing { message: "no answer".into() }
+            }
         };
         Seen {
             steps,
@@ -167,19 +173,46 @@ impl World {
         if let Some(stopped) = pod.stopped
             && self.now >= stopped + TimeDelta::seconds(1)
         {
-            let failure = Failure { reason: "NonZeroExit".into(), message: "terminated".into(), transient: false, exit_code: Some(143) };
-            return StepSeen::Ended(StepEnd { failure: Some(failure), exit_code: Some(143), pod: Some(name(&pod.key)), ..StepEnd::default() });
+            let failure = Failure {
+                reason: "NonZeroExit".into(),
+                message: "terminated".into(),
+                transient: false,
+                exit_code: Some(143),
+            };
+            return StepSeen::Ended(StepEnd {
+                failure: Some(failure),
+                exit_code: Some(143),
+                pod: Some(name(&pod.key)),
+                ..StepEnd::default()
+            });
         }
         match &pod.fate {
             Fate::Pends => StepSeen::Pending { reason: "Unschedulable".into(), message: "no node".into() },
-            _ if age < TimeDelta::seconds(1) => StepSeen::Pending { reason: "ContainerCreating".into(), message: String::new() },
+            _ if age < TimeDelta::seconds(1) => {
+                StepSeen::Pending { reason: "ContainerCreating".into(), message: String::new() }
+            }
             Fate::Succeeds(after) if age >= *after => {
                 let outputs = [("answer".to_owned(), OutputValue::Integer(42))].into();
-                StepSeen::Ended(StepEnd { outputs, exit_code: Some(0), pod: Some(name(&pod.key)), ..StepEnd::default() })
+                StepSeen::Ended(StepEnd {
+                    outputs,
+                    exit_code: Some(0),
+                    pod: Some(name(&pod.key)),
+                    ..StepEnd::default()
+                })
             }
             Fate::Fails(after, code) if age >= *after => {
-                let failure = Failure { reason: "NonZeroExit".into(), message: format!("exit {code}"), transient: *code == 99, exit_code: Some(*code) };
-                StepSeen::Ended(StepEnd { failure: Some(failure), exit_code: Some(*code), pod: Some(name(&pod.key)), ..StepEnd::default() })
+                let failure = Failure {
+                    reason: "NonZeroExit".into(),
+                    message: format!("exit {code}"),
+                    transient: *code == 99,
+                    exit_code: Some(*code),
+                };
+                StepSeen::Ended(StepEnd {
+                    failure: Some(failure),
+                    exit_code: Some(*code),
+                    pod: Some(name(&pod.key)),
+                    ..StepEnd::default()
+                })
             }
             _ => StepSeen::Running { since: Some(started), message: String::new() },
         }
@@ -263,7 +296,11 @@ impl World {
             }
             Effect::DeleteRun => self.delete(),
             Effect::Validate if !self.asked_to_validate && self.validation.is_some() => self.asked_to_validate = true,
-            Effect::StoreRecord | Effect::StoreSummary | Effect::Observe(_) | Effect::Validate | Effect::PruneRecords(_) => return false,
+            Effect::StoreRecord
+            | Effect::StoreSummary
+            | Effect::Observe(_)
+            | Effect::Validate
+            | Effect::PruneRecords(_) => return false,
         }
         true
     }
@@ -281,7 +318,10 @@ impl World {
         assert!(!self.ever.contains(key), "S1: a second pod for {key:?}");
         self.ever.push(key.clone());
         let attempts = self.ever.iter().filter(|it| it.step == key.step).count();
-        let fate = self.fates.get(&key.step).map_or(Fate::Succeeds(TimeDelta::seconds(2)), |fates| fates[(attempts - 1).min(fates.len() - 1)].clone());
+        let fate = self
+            .fates
+            .get(&key.step)
+            .map_or(Fate::Succeeds(TimeDelta::seconds(2)), |fates| fates[(attempts - 1).min(fates.len() - 1)].clone());
         self.pods.insert(name(key), Pod { key: key.clone(), created: self.now, fate, stopped: None });
     }
 
@@ -311,7 +351,8 @@ impl World {
     pub fn pass_time(&mut self) {
         let wake = decide(self.plan.as_ref(), &self.run, &self.seen(), self.now).wake_at;
         let pods = self.pods.values().filter_map(|pod| {
-            let (started, stopped) = (pod.created + TimeDelta::seconds(1), pod.stopped.map(|at| at + TimeDelta::seconds(1)));
+            let (started, stopped) =
+                (pod.created + TimeDelta::seconds(1), pod.stopped.map(|at| at + TimeDelta::seconds(1)));
             let ended = match pod.fate {
                 Fate::Succeeds(after) | Fate::Fails(after, _) => Some(pod.created + after),
                 Fate::Runs | Fate::Pends => None,
@@ -329,7 +370,11 @@ impl World {
     pub fn step(&self, name: &str) -> StepStatus {
         let status = self.status();
         let pass = status.current.unwrap_or_else(|| panic!("no pass is at work"));
-        pass.phases.into_iter().flat_map(|phase| phase.steps).find(|step| step.name == name).unwrap_or_else(|| panic!("no step {name}"))
+        pass.phases
+            .into_iter()
+            .flat_map(|phase| phase.steps)
+            .find(|step| step.name == name)
+            .unwrap_or_else(|| panic!("no step {name}"))
     }
 }
 

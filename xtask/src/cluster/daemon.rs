@@ -72,7 +72,12 @@ impl<'a> Daemon<'a> {
         }
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        bail!("{} has ended; the end of {}:\n{}", self.name, self.log().display(), lines[lines.len().saturating_sub(15)..].join("\n"))
+        bail!(
+            "{} has ended; the end of {}:\n{}",
+            self.name,
+            self.log().display(),
+            lines[lines.len().saturating_sub(15)..].join("\n")
+        )
     }
 
     /// Ends it, politely for up to `grace`.

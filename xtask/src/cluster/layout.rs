@@ -53,7 +53,10 @@ impl Layout {
         let folder = clusters().join(name);
         let Ok(text) = fs::read_to_string(folder.join("layout")) else { return Ok(None) };
         let (index, mode) = text.trim().split_once(' ').context("the cluster's layout file is damaged")?;
-        let mode = [Mode::Node, Mode::Simulated, Mode::ControlPlane].into_iter().find(|it| it.as_str() == mode).context("the cluster's layout file names no mode")?;
+        let mode = [Mode::Node, Mode::Simulated, Mode::ControlPlane]
+            .into_iter()
+            .find(|it| it.as_str() == mode)
+            .context("the cluster's layout file names no mode")?;
         Ok(Some(Self { name: name.into(), index: index.parse()?, mode, folder }))
     }
 
@@ -61,18 +64,25 @@ impl Layout {
     ///
     /// Errors: a bad name; the cluster exists in another mode; all numbers are taken.
     pub fn load_or_create(name: &str, mode: Mode) -> Result<Self> {
-        let good = !name.is_empty() && name.len() <= 9 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let good = !name.is_empty()
+            && name.len() <= 9
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !good {
             bail!("`{name}` can't name a cluster: use at most nine lower-case letters, digits and dashes");
         }
         if let Some(layout) = Self::load(name)? {
             if layout.mode != mode {
-                bail!("cluster {name} exists as {}: take it down first (cargo xtask cluster down --name {name})", layout.mode.as_str());
+                bail!(
+                    "cluster {name} exists as {}: take it down first (cargo xtask cluster down --name {name})",
+                    layout.mode.as_str()
+                );
             }
             return Ok(layout);
         }
         let taken: Vec<u8> = all()?.iter().map(|layout| layout.index).collect();
-        let index = (0..MAX_CLUSTERS).find(|index| !taken.contains(index)).with_context(|| format!("there are {MAX_CLUSTERS} clusters already: take one down"))?;
+        let index = (0..MAX_CLUSTERS)
+            .find(|index| !taken.contains(index))
+            .with_context(|| format!("there are {MAX_CLUSTERS} clusters already: take one down"))?;
         let folder = clusters().join(name);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("layout"), format!("{index} {}\n", mode.as_str()))?;
@@ -193,10 +203,10 @@ mod tests {
         for index in 0..MAX_CLUSTERS {
             let real = Layout { name: format!("n{index}"), index, mode: Mode::Node, folder: PathBuf::new() };
             let plane = Layout { mode: Mode::ControlPlane, ..real.clone() };
-            let parts = [real.pods(), real.services(), real.address(), real.netns(), real.link().0];
+            let places = [real.pods(), real.services(), real.address(), real.netns(), real.link().0];
             let ports = [6443, 2379, 2380, 10_257, 10_259].map(|port| plane.port(port).to_string());
-            for part in parts.into_iter().chain(ports) {
-                assert!(seen.insert(part.clone()), "{part} comes twice");
+            for place in places.into_iter().chain(ports) {
+                assert!(seen.insert(place.clone()), "{place} comes twice");
             }
         }
     }

@@ -76,7 +76,9 @@ pub fn up(options: &Options) -> Result<Running> {
     let bin = tools::build(&[tools::CONTROL_PLANE, extra].concat())?;
     let layout = Layout::load_or_create(&options.name, mode)?;
     let running = Running { kubeconfig: layout.kubeconfig(), kubectl: bin.join("kubectl"), layout: layout.clone() };
-    if daemons(&layout).iter().all(|name| Daemon::new(&layout, name).pid().is_some()) && plane::kubectl(&layout, &bin, &["get", "--raw", "/readyz"]) {
+    if daemons(&layout).iter().all(|name| Daemon::new(&layout, name).pid().is_some())
+        && plane::kubectl(&layout, &bin, &["get", "--raw", "/readyz"])
+    {
         return Ok(running);
     }
     eprintln!("starting cluster {} ({})", layout.name, layout.mode.as_str());
@@ -123,7 +125,8 @@ pub fn status() -> Result<Vec<String>> {
     for layout in layout::all()? {
         lines.push(format!("{} ({}) {}", layout.name, layout.mode.as_str(), layout.server()));
         for name in daemons(&layout) {
-            let state = Daemon::new(&layout, name).pid().map_or_else(|| "not running".into(), |pid| format!("pid {pid}"));
+            let state =
+                Daemon::new(&layout, name).pid().map_or_else(|| "not running".into(), |pid| format!("pid {pid}"));
             lines.push(format!("  {name:<24} {state}"));
         }
     }
@@ -132,8 +135,13 @@ pub fn status() -> Result<Vec<String>> {
 
 /// A cluster that was brought up before.
 pub fn running(name: &str) -> Result<Running> {
-    let layout = Layout::load(name)?.with_context(|| format!("there is no cluster {name}: cargo xtask cluster up --name {name}"))?;
-    Ok(Running { kubeconfig: layout.kubeconfig(), kubectl: tools::build(tools::CONTROL_PLANE)?.join("kubectl"), layout })
+    let layout = Layout::load(name)?
+        .with_context(|| format!("there is no cluster {name}: cargo xtask cluster up --name {name}"))?;
+    Ok(Running {
+        kubeconfig: layout.kubeconfig(),
+        kubectl: tools::build(tools::CONTROL_PLANE)?.join("kubectl"),
+        layout,
+    })
 }
 
 fn daemons(layout: &Layout) -> Vec<&'static str> {

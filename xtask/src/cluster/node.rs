@@ -51,7 +51,11 @@ pub fn network(layout: &Layout) -> Result<()> {
     }
     within(&["addr", "replace", &format!("{}/24", layout.node_address()), "dev", "soakbr"])?;
     within(&["link", "set", "soakbr", "up"])?;
-    run(Command::new("nsenter").arg(format!("--net=/run/netns/{netns}")).args(["sysctl", "-qw", "net.ipv4.ip_forward=1"]))?;
+    run(Command::new("nsenter").arg(format!("--net=/run/netns/{netns}")).args([
+        "sysctl",
+        "-qw",
+        "net.ipv4.ip_forward=1",
+    ]))?;
     // The host reaches pods and Services through the namespace, where kube-proxy's rules are.
     for range in [layout.pods(), layout.services()] {
         ip(&["route", "replace", &range, "via", &layout.address(), "dev", &host])?;
@@ -67,11 +71,17 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     for controller in cgroups()? {
         fs::create_dir_all(controller.join(layout.netns()))?;
     }
-    for (file, text) in [("cni/10-soak.conflist", cni(layout)), ("containerd.toml", containerd(layout)), ("kubelet.yaml", kubelet(layout)), ("kube-proxy.yaml", kube_proxy(layout))] {
+    for (file, text) in [
+        ("cni/10-soak.conflist", cni(layout)),
+        ("containerd.toml", containerd(layout)),
+        ("kubelet.yaml", kubelet(layout)),
+        ("kube-proxy.yaml", kube_proxy(layout)),
+    ] {
         fs::write(layout.path(file), text)?;
     }
     let folder = layout.folder.display();
-    let run = |name: &'static str, arguments: Vec<String>| Daemon::new(layout, name).start(&bin.join(name), &arguments, path);
+    let run =
+        |name: &'static str, arguments: Vec<String>| Daemon::new(layout, name).start(&bin.join(name), &arguments, path);
     run("containerd", vec!["-c".into(), format!("{folder}/containerd.toml")])?;
     wait("containerd", LIMIT, &[Daemon::new(layout, "containerd")], || ctr(layout, bin, &["version"]).is_ok())?;
     for image in base_images(bin)? {
@@ -89,24 +99,36 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     )?;
     run("kube-proxy", vec![format!("--config={folder}/kube-proxy.yaml"), format!("--hostname-override={NODE}")])?;
     let daemons = DAEMONS.map(|name| Daemon::new(layout, name));
-    wait("the node", LIMIT, &daemons, || kubectl(layout, bin, &["wait", "--for=condition=Ready", &format!("node/{NODE}"), "--timeout=1s"]))?;
+    wait("the node", LIMIT, &daemons, || {
+        kubectl(layout, bin, &["wait", "--for=condition=Ready", &format!("node/{NODE}"), "--timeout=1s"])
+    })?;
     let dns = layout.path("coredns.yaml");
     fs::write(&dns, include_str!("coredns.yaml").replace("DNS_ADDRESS", &layout.dns_service()))?;
     if !kubectl(layout, bin, &["apply", "--server-side", "-f", &dns.display().to_string()]) {
         bail!("cluster DNS could not be applied");
     }
-    wait("cluster DNS", LIMIT, &daemons, || kubectl(layout, bin, &["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s"]))
+    wait("cluster DNS", LIMIT, &daemons, || {
+        kubectl(layout, bin, &["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s"])
+    })
 }
 
 /// Loads an image into containerd, unless the very same file was loaded before.
 pub fn load(layout: &Layout, bin: &Path, tar: &Path) -> Result<()> {
-    ctr(layout, bin, &["images", "import", "--local", &tar.display().to_string()]).map(|_| ()).with_context(|| format!("{} can't be imported", tar.display()))
+    ctr(layout, bin, &["images", "import", "--local", &tar.display().to_string()])
+        .map(|_| ())
+        .with_context(|| format!("{} can't be imported", tar.display()))
 }
 
 /// Calls containerd's client.
 pub fn ctr(layout: &Layout, bin: &Path, arguments: &[&str]) -> Result<String> {
     let socket = layout.run().join("containerd.sock");
-    let output = Command::new(bin.join("ctr")).arg("-a").arg(socket).args(["-n", NAMESPACE]).args(arguments).stdin(Stdio::null()).output()?;
+    let output = Command::new(bin.join("ctr"))
+        .arg("-a")
+        .arg(socket)
+        .args(["-n", NAMESPACE])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
     if !output.status.success() {
         bail!("ctr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 
 use super::layout::Layout;
 
@@ -46,8 +49,18 @@ fn make(layout: &Layout, folder: &Path) -> Result<()> {
     let issuer = Issuer::from_params(&params, &ca_key);
 
     let addresses = ["127.0.0.1".to_owned(), layout.address(), layout.node_address(), layout.kubernetes_service()];
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let sans = addresses.iter().map(|it| Ok(SanType::IpAddress(it.parse()?))).chain(names.iter().map(|it| Ok(SanType::DnsName((*it).try_into()?)))).collect::<Result<Vec<_>>>()?;
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let sans = addresses
+        .iter()
+        .map(|it| Ok(SanType::IpAddress(it.parse()?)))
+        .chain(names.iter().map(|it| Ok(SanType::DnsName((*it).try_into()?))))
+        .collect::<Result<Vec<_>>>()?;
     certificate(folder, "apiserver", "kube-apiserver", "", sans, &issuer)?;
     let node = vec![SanType::DnsName(NODE.try_into()?), SanType::IpAddress(layout.node_address().parse()?)];
     certificate(folder, "kubelet", &format!("system:node:{NODE}"), "system:nodes", node, &issuer)?;
@@ -60,7 +73,14 @@ fn make(layout: &Layout, folder: &Path) -> Result<()> {
     write(folder, "sa.pub", &tokens.public_key_pem())
 }
 
-fn certificate(folder: &Path, file: &str, name: &str, organisation: &str, sans: Vec<SanType>, issuer: &Issuer<'_, &KeyPair>) -> Result<()> {
+fn certificate(
+    folder: &Path,
+    file: &str,
+    name: &str,
+    organisation: &str,
+    sans: Vec<SanType>,
+    issuer: &Issuer<'_, &KeyPair>,
+) -> Result<()> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     if !organisation.is_empty() {
@@ -76,7 +96,8 @@ fn certificate(folder: &Path, file: &str, name: &str, organisation: &str, sans: 
 
 fn write(folder: &Path, file: &str, text: &str) -> Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(folder.join(file))?;
+    let mut file =
+        fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(folder.join(file))?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -23,7 +23,8 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     let folder = layout.folder.display();
     let etcd = format!("http://127.0.0.1:{}", layout.port(2379));
     let peer = format!("http://127.0.0.1:{}", layout.port(2380));
-    let run = |name: &'static str, arguments: Vec<String>| Daemon::new(layout, name).start(&bin.join(name), &arguments, path);
+    let run =
+        |name: &'static str, arguments: Vec<String>| Daemon::new(layout, name).start(&bin.join(name), &arguments, path);
     run(
         "etcd",
         vec![

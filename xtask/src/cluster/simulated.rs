@@ -31,5 +31,7 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     if !kubectl(layout, bin, &["apply", "--server-side", "-f", &node.display().to_string()]) {
         bail!("the simulated node could not be applied");
     }
-    wait("the simulated node", Duration::from_secs(30), &[daemon], || kubectl(layout, bin, &["wait", "--for=condition=Ready", "node/simulated", "--timeout=1s"]))
+    wait("the simulated node", Duration::from_secs(30), &[daemon], || {
+        kubectl(layout, bin, &["wait", "--for=condition=Ready", "node/simulated", "--timeout=1s"])
+    })
 }

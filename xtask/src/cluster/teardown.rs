@@ -48,7 +48,8 @@ pub fn down(layout: &Layout) -> Result<()> {
 
 /// What is there of a cluster outside of its folder: processes, mounts, namespaces, links, cgroups.
 pub fn leftovers(layout: &Layout) -> Vec<String> {
-    let mut left: Vec<String> = processes(layout).into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
+    let mut left: Vec<String> =
+        processes(layout).into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
     left.extend(mounts(layout).into_iter().map(|mount| format!("mount {mount}")));
     if layout.mode != Mode::Node {
         return left;
@@ -61,7 +62,13 @@ pub fn leftovers(layout: &Layout) -> Vec<String> {
     }
     left.extend(pod_namespaces(layout).into_iter().map(|name| format!("network namespace {name}")));
     let groups = node::cgroups().unwrap_or_default();
-    left.extend(groups.iter().map(|root| root.join(layout.netns())).filter(|group| group.exists()).map(|group| format!("cgroup {}", group.display())));
+    left.extend(
+        groups
+            .iter()
+            .map(|root| root.join(layout.netns()))
+            .filter(|group| group.exists())
+            .map(|group| format!("cgroup {}", group.display())),
+    );
     left
 }
 
@@ -90,7 +97,11 @@ fn kill_containers(layout: &Layout) {
 }
 
 fn pids_below(group: &Path) -> Vec<u32> {
-    let mut pids: Vec<u32> = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect();
+    let mut pids: Vec<u32> = fs::read_to_string(group.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|type_| type_.is_dir()) {
             pids.extend(pids_below(&entry.path()));
@@ -147,7 +158,8 @@ fn pod_namespaces(layout: &Layout) -> Vec<String> {
         if !name.starts_with("cni-") {
             continue;
         }
-        let output = Command::new("ip").args(["-n", &name, "-4", "-o", "addr", "show", "eth0"]).stderr(Stdio::null()).output();
+        let output =
+            Command::new("ip").args(["-n", &name, "-4", "-o", "addr", "show", "eth0"]).stderr(Stdio::null()).output();
         if output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!("inet {prefix}"))) {
             names.push(name);
         }
@@ -188,5 +200,6 @@ fn remove_tree(group: &Path) {
 }
 
 fn quietly(program: &str, arguments: &[&str]) {
-    let _ = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let _ =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }

@@ -1,0 +1,100 @@
+//! What parsing a spec finds, by the path of the field.
+
+use serde_json::{Value, json};
+
+use crate::{api::SoakRunSpec, engine::Plan};
+
+fn spec(over: &Value) -> SoakRunSpec {
+    let mut spec = json!({"serviceAccountName": "soak", "cycles": 1, "phases": [{"name": "work", "steps": [{"name": "say", "pod": {"image": "x"}}]}]});
+    spec.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+    serde_json::from_value(spec).unwrap()
+}
+
+fn steps(steps: &Value) -> Value {
+    json!({"phases": [{"name": "work", "steps": steps}]})
+}
+
+#[test]
+fn each_mistake_is_named_by_its_path_before_anything_begins() {
+    let until = |text: &str| {
+        steps(
+            &json!([{"name": "w", "wait": {"resource": {"apiVersion": "v1", "kind": "Pod", "name": "x"}, "until": text}}]),
+        )
+    };
+    for (over, path, problem) in [
+        (until("object.status.phase =="), "spec.phases[0].steps[0].wait.until", ""),
+        (until("1 + 1"), "spec.phases[0].steps[0].wait.until", "bool"),
+        (until("objekt.status == 'x'"), "spec.phases[0].steps[0].wait.until", "objekt"),
+        (
+            steps(&json!([{"name": "s", "pod": {"image": "${params.nowhere}"}}])),
+            "spec.phases[0].steps[0].pod.image",
+            "nowhere",
+        ),
+        (
+            steps(
+                &json!([{"name": "a", "pod": {"image": "${steps.b.outputs.x}"}}, {"name": "b", "pod": {"image": "x"}}]),
+            ),
+            "spec.phases[0].steps[0].pod.image",
+            "no step of that name has run before",
+        ),
+        (
+            steps(&json!([{"name": "s", "pod": {"image": "x"}, "outputs": [{"name": "o", "value": "1"}]}])),
+            "spec.phases[0].steps[0].outputs[0].value",
+            "a pod reports its outputs itself",
+        ),
+        (steps(&json!([{"name": "s"}])), "spec.phases[0].steps[0]", "exactly one thing"),
+        (
+            json!({"parameters": [{"name": "a", "value": "${params.b}"}, {"name": "b", "value": "${params.a}"}]}),
+            "spec.parameters[0].value",
+            "a -> b -> a",
+        ),
+        (json!({"parameters": [{"name": "a", "value": "${params.c}"}]}), "spec.parameters", "not declared"),
+        (
+            json!({"phases": [{"name": "setup", "steps": [{"name": "s", "pod": {"image": "x"}}]}]}),
+            "spec.phases[0].name",
+            "choose another name",
+        ),
+        (
+            json!({"phases": [{"name": "p", "retry": {"limit": 1, "when": "failure"}, "steps": [{"name": "s", "pod": {"image": "x"}}]}]}),
+            "",
+            "",
+        ),
+    ] {
+        match Plan::parse(&spec(&over)) {
+            Ok(_) => assert!(path.is_empty(), "{over} was accepted"),
+            Err(error) => {
+                assert_eq!(error.path, path, "{error}");
+                assert!(error.problem.contains(problem), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn parameters_refer_to_parameters() {
+    let plan = Plan::parse(&spec(&json!({"parameters": [
+        {"name": "image", "value": "${params.registry}/soak:1"},
+        {"name": "registry", "value": "localhost"},
+    ]})))
+    .unwrap();
+    assert_eq!(plan.parameters["image"], "localhost/soak:1");
+}
+
+#[test]
+fn the_digest_follows_what_an_attempt_is_bound_to_and_nothing_else() {
+    let base = Plan::parse(&spec(&json!({}))).unwrap().digest;
+    for free in
+        [json!({"suspend": true}), json!({"abort": true}), json!({"rerun": "2"}), json!({"ttlAfterFinished": "1h"})]
+    {
+        assert_eq!(Plan::parse(&spec(&free)).unwrap().digest, base, "{free}");
+    }
+    for bound in
+        [json!({"cycles": 2}), json!({"cooldown": "1s"}), steps(&json!([{"name": "say", "pod": {"image": "y"}}]))]
+    {
+        assert_ne!(Plan::parse(&spec(&bound)).unwrap().digest, base, "{bound}");
+    }
+    let http = |headers: Value| steps(&json!([{"name": "h", "http": {"url": "http://x", "headers": headers}}]));
+    let (one, two) = (json!({"name": "a", "value": "1"}), json!({"name": "b", "value": "2"}));
+    let digest = |headers: Value| Plan::parse(&spec(&http(headers))).unwrap().digest;
+    assert_eq!(digest(json!([one, two])), digest(json!([two, one])), "the server takes this for no change");
+}
