@@ -15,6 +15,7 @@ pub mod seen;
 
 mod conditions;
 mod count;
+mod objects;
 mod pass;
 mod phase;
 mod run;
@@ -31,8 +32,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::api::{SoakRun, SoakRunStatus};
 
 pub use effect::{Effect, Note, NoteType};
+pub use objects::held_name;
 pub use plan::{Plan, PlanError};
-pub use run::held_name;
 pub use scope::scope;
 pub use seen::{PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, Validation};
 pub use verdict::{End, Summary, ending, summarize};

@@ -11,6 +11,7 @@ use crate::api::{
 use super::{
     Context, Effect, NoteType, Plan, RecordSeen, StepKey, backoff, count,
     expr::Scope,
+    objects,
     phase::{self, Surroundings},
     run, scope, step,
 };
@@ -75,7 +76,7 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
     }
     let Some(outcome) = current.outcome else { return };
     // What was made for the phase goes with it, whatever came of it.
-    if !run::release(&[DeleteAfter::Phase], status, context) {
+    if !objects::release(&[DeleteAfter::Phase], status, context) {
         return;
     }
     if outcome == Outcome::Succeeded {
@@ -154,7 +155,7 @@ fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) ->
         Section::Cycle => &[DeleteAfter::Phase, DeleteAfter::Cycle],
         _ => &[DeleteAfter::Phase],
     };
-    if !run::release(scopes, status, context) {
+    if !objects::release(scopes, status, context) {
         return false;
     }
     let about_this = context.seen.record_of == (pass.section, pass.cycle);

@@ -13,29 +13,22 @@
 //! | any end | Pending, by a changed `spec.rerun` only |
 
 use chrono::TimeDelta;
-use serde_json::Value;
 
 use crate::api::{
     SoakRun,
     names::{self, reason},
     soakrun::SuspendedTime,
-    status::{Ending, HeldObject, RunPhase, Section, SoakRunStatus},
+    status::{Ending, RunPhase, Section, SoakRunStatus},
     step::DeleteAfter,
 };
 
 use super::{
-    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions,
-    expr::{Scope, render_json},
-    names::attempt_name,
-    pass,
-    plan::{Action, Leaf},
-    text, verdict,
+    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, objects, pass, text,
+    verdict,
 };
 
 /// How long a run waits for rights, accounts and kinds that it needs before it gives up.
 const VALIDATION_PATIENCE: TimeDelta = TimeDelta::minutes(5);
-/// How long the deletion of a held object is tried.
-const RELEASE_LIMIT: TimeDelta = TimeDelta::minutes(2);
 /// How often passes may follow each other in one decision. It bounds a decision of cycles that take no time.
 const MAX_ROUNDS: usize = 64;
 
@@ -54,7 +47,7 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
             context.wake(context.now);
         }
     }
-    retire_pods(status, context);
+    objects::retire_pods(status, context);
     keep_live_effects(status, context);
     conditions::describe(Some(plan), status, context);
 }
@@ -68,7 +61,7 @@ pub(super) fn refuse(error: &PlanError, status: &mut SoakRunStatus, context: &mu
         end_run(status, reason::INVALID_SPEC, &error.to_string(), context);
     }
     finish(RunPhase::Failed, status, context);
-    retire_pods(status, context);
+    objects::retire_pods(status, context);
     conditions::describe(None, status, context);
 }
 
@@ -107,7 +100,7 @@ fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -
 
 /// An ended run costs nothing but its pods' deletion, its finalizer's and, at its time, its own.
 fn after_the_end(status: &SoakRunStatus, has_finalizer: bool, context: &mut Context<'_>) {
-    retire_pods(status, context);
+    objects::retire_pods(status, context);
     if has_finalizer {
         context.ask(Effect::RemoveFinalizer);
     }
@@ -162,7 +155,7 @@ fn turn(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
         }
         status.cleaned_up = true;
     }
-    if !release(&[DeleteAfter::Phase, DeleteAfter::Cycle, DeleteAfter::Run], status, context) {
+    if !objects::release(&[DeleteAfter::Phase, DeleteAfter::Cycle, DeleteAfter::Run], status, context) {
         return;
     }
     finish_by_ending(status, context);
@@ -342,124 +335,6 @@ fn finish(phase: RunPhase, status: &mut SoakRunStatus, context: &mut Context<'_>
     let (reason, message) = verdict::final_words(status);
     let type_ = if phase == RunPhase::Succeeded { NoteType::Normal } else { NoteType::Warning };
     context.note(type_, &reason, message);
-}
-
-/// Asks for the deletion of held objects whose scope has ended; true when none is left.
-pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
-    let mut abandoned = Vec::new();
-    status.held.retain_mut(|object| {
-        if !scopes.contains(&object.until) {
-            return true;
-        }
-        let name = held_name(object);
-        if context.seen.released.contains(&name) {
-            return false;
-        }
-        let since = *object.releasing_at.get_or_insert(context.now);
-        if context.reached(since + RELEASE_LIMIT) {
-            abandoned.push(name);
-            return false;
-        }
-        context.ask(Effect::Release(object.clone()));
-        true
-    });
-    for name in abandoned {
-        context.note(
-            NoteType::Warning,
-            "ReleaseFailed",
-            format!("{name} could not be deleted within two minutes and is left behind"),
-        );
-    }
-    !status.held.iter().any(|object| scopes.contains(&object.until))
-}
-
-/// How a held object is named in observations and messages.
-pub fn held_name(object: &HeldObject) -> String {
-    format!("{} {} {}/{}", object.api_version, object.kind, object.namespace, object.name)
-}
-
-/// The object that a step will make and that has to go when its scope ends.
-pub(super) fn held_object(
-    leaf: &Leaf,
-    key: &StepKey,
-    scope: &Scope,
-    run: &SoakRun,
-) -> Result<Option<HeldObject>, String> {
-    let namespace = run.metadata.namespace.clone().unwrap_or_default();
-    let derived = || {
-        attempt_name(
-            run.metadata.name.as_deref().unwrap_or_default(),
-            run.metadata.uid.as_deref().unwrap_or_default(),
-            key,
-        )
-    };
-    let (manifest, until, generated) = match &leaf.action {
-        Action::Apply(apply) => (&apply.manifest, apply.delete_after, false),
-        Action::Resource(resource) => (&resource.manifest, resource.delete_after, true),
-        Action::Job(_) => {
-            return Ok(Some(HeldObject {
-                api_version: "batch/v1".into(),
-                kind: "Job".into(),
-                namespace,
-                name: derived(),
-                until: DeleteAfter::Cycle,
-                releasing_at: None,
-            }));
-        }
-        _ => return Ok(None),
-    };
-    if until == DeleteAfter::Never {
-        return Ok(None);
-    }
-    let head = serde_json::json!({
-        "apiVersion": manifest.get("apiVersion"),
-        "kind": manifest.get("kind"),
-        "name": manifest.pointer("/metadata/name"),
-        "namespace": manifest.pointer("/metadata/namespace"),
-    });
-    let head = render_json(&head, scope).map_err(|error| format!("{}: {error}", leaf.field))?;
-    let text = |field: &str| head.get(field).and_then(Value::as_str).map(str::to_owned);
-    let name = text("name")
-        .or_else(|| generated.then(derived))
-        .ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
-    Ok(Some(HeldObject {
-        api_version: text("apiVersion").ok_or_else(|| format!("{}: the manifest has no apiVersion", leaf.field))?,
-        kind: text("kind").ok_or_else(|| format!("{}: the manifest has no kind", leaf.field))?,
-        namespace: text("namespace").unwrap_or(namespace),
-        name,
-        until,
-        releasing_at: None,
-    }))
-}
-
-/// Asks for the deletion of pods that no longer belong to the pass at work, or whose attempt was superseded.
-fn retire_pods(status: &SoakRunStatus, context: &mut Context<'_>) {
-    let pods = &context.seen.pods;
-    let retired: Vec<Effect> = pods
-        .iter()
-        .filter(|pod| !pod.deleting && !is_needed(status, pod.key.as_ref(), pod.ended))
-        .map(|pod| Effect::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() })
-        .collect();
-    for effect in retired {
-        context.ask(effect);
-    }
-}
-
-fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool {
-    // A pod without coordinates is not the run's to delete.
-    let Some(key) = key else { return true };
-    let Some(pass) = &status.current else { return false };
-    if (key.run_attempt, key.section, key.cycle) != (status.attempt, pass.section, pass.cycle) {
-        return false;
-    }
-    // An ended pod stays until the record has its log.
-    let step = pass
-        .phases
-        .iter()
-        .filter(|phase| phase.name == key.phase)
-        .flat_map(|phase| &phase.steps)
-        .find(|step| step.name == key.step);
-    ended || step.is_some_and(|step| step.attempt == key.attempt)
 }
 
 /// Drops what was asked for a step that has ended since, in the same decision.

@@ -48,7 +48,7 @@ pub(super) fn begin(
     step.reason.clear();
     step.message.clear();
     step.outputs.clear();
-    match super::run::held_object(leaf, &key, scope, context.run) {
+    match super::objects::held_object(leaf, &key, scope, context.run) {
         Ok(Some(object)) => {
             if held.len() >= MAX_HELD {
                 return fail(

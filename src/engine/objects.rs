@@ -1,0 +1,138 @@
+//! What steps leave in a cluster: objects held until their scope ends, pods kept until their record is stored.
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use crate::api::{
+    SoakRun,
+    status::{HeldObject, SoakRunStatus},
+    step::DeleteAfter,
+};
+
+use super::{
+    Context, Effect, NoteType, StepKey,
+    expr::{Scope, render_json},
+    names::attempt_name,
+    plan::{Action, Leaf},
+};
+
+/// How long the deletion of a held object is tried.
+const RELEASE_LIMIT: TimeDelta = TimeDelta::minutes(2);
+
+/// Asks for the deletion of held objects whose scope has ended; true when none is left.
+pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let mut abandoned = Vec::new();
+    status.held.retain_mut(|object| {
+        if !scopes.contains(&object.until) {
+            return true;
+        }
+        let name = held_name(object);
+        if context.seen.released.contains(&name) {
+            return false;
+        }
+        let since = *object.releasing_at.get_or_insert(context.now);
+        if context.reached(since + RELEASE_LIMIT) {
+            abandoned.push(name);
+            return false;
+        }
+        context.ask(Effect::Release(object.clone()));
+        true
+    });
+    for name in abandoned {
+        context.note(
+            NoteType::Warning,
+            "ReleaseFailed",
+            format!("{name} could not be deleted within two minutes and is left behind"),
+        );
+    }
+    !status.held.iter().any(|object| scopes.contains(&object.until))
+}
+
+/// How a held object is named in observations and messages.
+pub fn held_name(object: &HeldObject) -> String {
+    format!("{} {} {}/{}", object.api_version, object.kind, object.namespace, object.name)
+}
+
+/// The object that a step will make and that has to go when its scope ends.
+pub(super) fn held_object(
+    leaf: &Leaf,
+    key: &StepKey,
+    scope: &Scope,
+    run: &SoakRun,
+) -> Result<Option<HeldObject>, String> {
+    let namespace = run.metadata.namespace.clone().unwrap_or_default();
+    let derived = || {
+        attempt_name(
+            run.metadata.name.as_deref().unwrap_or_default(),
+            run.metadata.uid.as_deref().unwrap_or_default(),
+            key,
+        )
+    };
+    let (manifest, until, generated) = match &leaf.action {
+        Action::Apply(apply) => (&apply.manifest, apply.delete_after, false),
+        Action::Resource(resource) => (&resource.manifest, resource.delete_after, true),
+        Action::Job(_) => {
+            return Ok(Some(HeldObject {
+                api_version: "batch/v1".into(),
+                kind: "Job".into(),
+                namespace,
+                name: derived(),
+                until: DeleteAfter::Cycle,
+                releasing_at: None,
+            }));
+        }
+        _ => return Ok(None),
+    };
+    if until == DeleteAfter::Never {
+        return Ok(None);
+    }
+    let head = serde_json::json!({
+        "apiVersion": manifest.get("apiVersion"),
+        "kind": manifest.get("kind"),
+        "name": manifest.pointer("/metadata/name"),
+        "namespace": manifest.pointer("/metadata/namespace"),
+    });
+    let head = render_json(&head, scope).map_err(|error| format!("{}: {error}", leaf.field))?;
+    let text = |field: &str| head.get(field).and_then(Value::as_str).map(str::to_owned);
+    let name = text("name")
+        .or_else(|| generated.then(derived))
+        .ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
+    Ok(Some(HeldObject {
+        api_version: text("apiVersion").ok_or_else(|| format!("{}: the manifest has no apiVersion", leaf.field))?,
+        kind: text("kind").ok_or_else(|| format!("{}: the manifest has no kind", leaf.field))?,
+        namespace: text("namespace").unwrap_or(namespace),
+        name,
+        until,
+        releasing_at: None,
+    }))
+}
+
+/// Asks for the deletion of pods that no longer belong to the pass at work, or whose attempt was superseded.
+pub(super) fn retire_pods(status: &SoakRunStatus, context: &mut Context<'_>) {
+    let pods = &context.seen.pods;
+    let retired: Vec<Effect> = pods
+        .iter()
+        .filter(|pod| !pod.deleting && !is_needed(status, pod.key.as_ref(), pod.ended))
+        .map(|pod| Effect::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() })
+        .collect();
+    for effect in retired {
+        context.ask(effect);
+    }
+}
+
+fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool {
+    // A pod without coordinates is not the run's to delete.
+    let Some(key) = key else { return true };
+    let Some(pass) = &status.current else { return false };
+    if (key.run_attempt, key.section, key.cycle) != (status.attempt, pass.section, pass.cycle) {
+        return false;
+    }
+    // An ended pod stays until the record has its log.
+    let step = pass
+        .phases
+        .iter()
+        .filter(|phase| phase.name == key.phase)
+        .flat_map(|phase| &phase.steps)
+        .find(|step| step.name == key.step);
+    ended || step.is_some_and(|step| step.attempt == key.attempt)
+}
