@@ -146,7 +146,10 @@ async fn run(options: Options) -> Result<(), StartError> {
         // A replica that waits for the lease is alive and ready to take over.
         let pulse = tokio::spawn(pulse(health.clone()));
         let leadership = if options.leader_elect {
-            Some(Leadership::win(client.clone(), &options.namespace, &instance).await.map_err(StartError::Lease)?)
+            tokio::select! {
+                won = Leadership::win(client.clone(), &options.namespace, &instance) => Some(won.map_err(StartError::Lease)?),
+                () = asked() => return Ok(()),
+            }
         } else {
             None
         };
@@ -155,7 +158,8 @@ async fn run(options: Options) -> Result<(), StartError> {
         let settings = Settings {
             instance,
             concurrency: options.concurrency,
-            namespace: options.watch_namespace,
+            // An empty variable is how a manifest says "all".
+            namespace: options.watch_namespace.filter(|namespace| !namespace.is_empty()),
             allow_local_http: options.allow_local_http,
         };
         let operator = Operator::start(client, settings, metrics, health).await.map_err(StartError::Api)?;

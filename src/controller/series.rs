@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use kube::ResourceExt;
+use tracing::warn;
 
+use super::plans::Parsed;
 use crate::{
     api::{
         SoakRun,
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// Follows a run from one stored status to the next.
-pub fn follow(metrics: &Metrics, run: &SoakRun, before: &SoakRunStatus, after: &SoakRunStatus) {
+pub fn follow(metrics: &Metrics, plan: &Parsed, run: &SoakRun, before: &SoakRunStatus, after: &SoakRunStatus) {
     let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
     let cycle = after.current.as_ref().map_or(after.cycles.completed, |pass| pass.cycle.max(after.cycles.completed));
     metrics.set_current_cycle(&namespace, &name, cycle);
@@ -31,7 +33,7 @@ pub fn follow(metrics: &Metrics, run: &SoakRun, before: &SoakRunStatus, after: &
     };
     let earlier = before.current.as_ref().filter(|_| section == Some((now.section, now.cycle)));
     phases(metrics, &namespace, &name, earlier, now);
-    failures(metrics, earlier, now);
+    failures(metrics, plan, earlier, now);
     if now.outcome.is_some() && earlier.is_some_and(|pass| pass.outcome.is_none()) && now.section == Section::Cycle {
         let outputs: Vec<(String, f64)> = steps(now)
             .flat_map(|step| {
@@ -54,16 +56,29 @@ fn phases(metrics: &Metrics, namespace: &str, name: &str, earlier: Option<&Pass>
     }
 }
 
-/// Counts attempts that failed since, those that were tried again included.
-fn failures(metrics: &Metrics, earlier: Option<&Pass>, now: &Pass) {
-    for step in steps(now) {
-        let old = earlier.and_then(|pass| steps(pass).find(|old| old.name == step.name));
-        let last_attempt = old.and_then(|old| old.past.last()).map_or(0, |past| past.attempt);
-        for past in step.past.iter().filter(|past| past.attempt > last_attempt) {
-            metrics.step_failed("attempt", &past.reason);
-        }
-        if step.state == StepState::Failed && old.is_none_or(|old| old.state != StepState::Failed) {
-            metrics.step_failed("step", &step.reason);
+/// Counts and tells attempts that failed since, those that were tried again included.
+fn failures(metrics: &Metrics, plan: &Parsed, earlier: Option<&Pass>, now: &Pass) {
+    for phase in &now.phases {
+        // Names of steps are unique within a phase only.
+        let old_phase = earlier.and_then(|pass| pass.phases.iter().find(|old| old.name == phase.name));
+        for step in &phase.steps {
+            let old = old_phase.and_then(|phase| phase.steps.iter().find(|old| old.name == step.name));
+            let leaf = plan.as_ref().ok().and_then(|plan| plan.leaf(now.section, &phase.name, &step.name));
+            let kind = leaf.map_or("unknown", |leaf| leaf.action.kind());
+            let failed = |attempt: u32, reason: &str, detail: &str| {
+                metrics.step_failed(kind, reason);
+                let (cycle, phase, step) = (now.cycle, &phase.name, &step.name);
+                warn!(cycle, phase, step, attempt, reason, detail, "an attempt of a step failed");
+            };
+            let was_failed = old.filter(|old| old.state == StepState::Failed);
+            let counted = old.and_then(|old| old.past.last()).map_or(0, |past| past.attempt);
+            let counted = was_failed.map_or(counted, |old| counted.max(old.attempt));
+            for past in step.past.iter().filter(|past| past.attempt > counted) {
+                failed(past.attempt, &past.reason, &past.message);
+            }
+            if step.state == StepState::Failed && was_failed.is_none() {
+                failed(step.attempt, &step.reason, &step.message);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     telemetry::{ErrorClass, StatusWrite},
 };
 
-use super::{Shell, memory::Memory, observe, perform, series, write};
+use super::{Shell, memory::Memory, observe, perform, plans::Parsed, series, write};
 
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
@@ -92,7 +92,7 @@ async fn visit(run: Arc<SoakRun>, shell: &Arc<Shell>) -> Result<Action, Reconcil
         let now = Utc::now().trunc_subsecs(3);
         let decision = engine::decide(plan.as_deref().map_err(|error| &**error), &run, &seen, now);
         if run.status.as_ref() != Some(&decision.status) && decision.status != SoakRunStatus::default() {
-            run = store(shell, &run, &decision.status, &memory).await?;
+            run = store(shell, &plan, &run, &decision.status, &memory).await?;
         }
         let mut moved = false;
         if let Some(wanted) = finalizer(&decision.effects) {
@@ -112,6 +112,7 @@ async fn visit(run: Arc<SoakRun>, shell: &Arc<Shell>) -> Result<Action, Reconcil
 
 async fn store(
     shell: &Shell,
+    plan: &Parsed,
     run: &SoakRun,
     status: &SoakRunStatus,
     memory: &Memory,
@@ -130,11 +131,11 @@ async fn store(
             from = before.phase.as_str(),
             to = status.phase.as_str(),
             reason = status.reason,
-            message = status.message,
+            detail = status.message,
             "phase changed"
         );
     }
-    series::follow(&shell.metrics, run, &before, status);
+    series::follow(&shell.metrics, plan, run, &before, status);
     memory.written(stored.clone());
     Ok(stored)
 }

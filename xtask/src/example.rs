@@ -32,7 +32,7 @@ pub const EXAMPLES: &[Example] =
 
 /// Longest time that an example may take to its verdict.
 const LIMIT: Duration = Duration::from_mins(30);
-/// Where the example's volumes lie on the node, which is this machine.
+/// Where the manifests put volumes on the node; here, they lie in the cluster's own folder instead.
 const VOLUMES: &str = "/var/lib/soak-examples";
 
 /// Finds an example by its name.
@@ -159,11 +159,13 @@ fn prepare_etcd(cluster: &Running, kubectl: &Kubectl) -> Result<()> {
             .entrypoint(&["/bin/etcd-ledger"]),
     )?;
     cluster.load_image(&image)?;
-    if kubectl.run(&["get", "namespace", "etcd-soak"]).is_err() && Path::new(VOLUMES).exists() {
-        // Left by a cluster that is gone: its members would find the log of another cluster.
-        fs::remove_dir_all(VOLUMES).with_context(|| format!("{VOLUMES} can't be removed"))?;
+    // The node is this machine: in a place that the manifest names, two clusters' members would share one log.
+    let volumes = cluster.volumes();
+    if kubectl.run(&["get", "namespace", "etcd-soak"]).is_err() && volumes.exists() {
+        fs::remove_dir_all(&volumes).with_context(|| format!("{} can't be removed", volumes.display()))?;
     }
-    kubectl.apply(&workspace::read("examples/etcd-rolling-restart/etcd.yaml")?)?;
+    let manifest = workspace::read("examples/etcd-rolling-restart/etcd.yaml")?;
+    kubectl.apply(&manifest.replace(VOLUMES, &volumes.display().to_string()))?;
     eprintln!("waiting for three members of etcd");
     kubectl.run(&["rollout", "status", "statefulset/etcd", "-n", "etcd-soak", "--timeout=180s"])?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Files that are made from the code: CRDs, and their copies in the chart. A test fails when they are stale.
+//! Files that are made from the code: CRDs, and schemas of records. A test fails when they are stale.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -6,6 +6,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::workspace;
+
+/// Where the CRDs are needed once more: neither helm nor kustomize reads files outside of its folder.
+const COPIES: [&str; 2] = ["charts/soak-operator/files", "deploy"];
 
 /// Writes what is stale; with `check`, only tells it.
 ///
@@ -49,8 +52,9 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let text =
                 format!("# Generated from src/api by `cargo xtask generate`.\n{}", serde_yaml_ng::to_string(content)?);
-            // The chart can't read files outside of its folder.
-            files.push((PathBuf::from("charts/soak-operator/files").join(&path), text.clone()));
+            for copy in COPIES {
+                files.push((PathBuf::from(copy).join(&path), text.clone()));
+            }
             files.push((path, text));
         } else {
             files.push((path, content.as_str().context("a generated file has no text")?.to_owned()));

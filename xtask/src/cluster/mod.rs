@@ -48,6 +48,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Where volumes of pods may lie on the node's disk; they go with the cluster.
+    pub fn volumes(&self) -> PathBuf {
+        self.layout.path("volumes")
+    }
+
     /// Makes an image known to the cluster's node.
     ///
     /// Errors: the cluster has no real node.
