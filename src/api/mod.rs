@@ -13,9 +13,10 @@ pub mod step;
 
 pub use condition::{Condition, ConditionStatus};
 pub use duration::Duration;
-pub use phase::{ParallelStep, Phase, Retry, Step, StepBody};
+pub use phase::{ParallelStep, Phase, Retry, Step};
 pub use soakrun::{SoakRun, SoakRunSpec};
 pub use status::SoakRunStatus;
+pub use step::StepBody;
 
 /// The custom resource definitions as JSON documents, ready to be applied.
 ///

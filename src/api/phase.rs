@@ -1,15 +1,23 @@
 //! Phases and their steps.
 
-use kube::KubeSchema;
+use kube::{KubeSchema, core::cel::Rule};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Duration,
-    step::{
-        ApplyStep, DeleteStep, HttpStep, JobStep, MAX_EXPRESSION_BYTES, PatchStep, PodStep, ResourceStep, ScaleStep,
-        SleepStep, WaitStep, is_false,
-    },
+    step::{Action, MAX_EXPRESSION_BYTES, StepBody, is_false},
 };
+
+/// The field that makes a step a group.
+const PARALLEL: &str = "parallel";
+
+/// The rule that a step sets one kind, or one of `more`.
+fn exactly_one(what: &str, more: &[&str]) -> Rule {
+    let fields = [Action::KINDS, more].concat();
+    let set: Vec<String> = fields.iter().map(|field| format!("has(self.{field})")).collect();
+    Rule::new(format!("[{}].exists_one(set, set)", set.join(", ")))
+        .message(format!("{what} does exactly one thing: set one of {}", fields.join(", ")).as_str())
+}
 
 /// When something that failed is tried again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -38,65 +46,10 @@ pub struct Output {
     pub value: String,
 }
 
-/// What a step does, and within which limits. Exactly one of the kinds is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StepBody {
-    /// Longest time that one attempt may run (default 30m).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("duration(self) > duration('0s')", "a timeout must be longer than 0s"))]
-    pub timeout: Option<Duration>,
-    /// Longest time that an attempt's pod may wait to be scheduled and started (default 5m); not counted as running.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("duration(self) > duration('0s')", "a timeout must be longer than 0s"))]
-    pub pending_timeout: Option<Duration>,
-    /// Whether and when the step is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Box<Retry>>,
-    /// Values taken from the object or the response that the step ended on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub outputs: Vec<Output>,
-    /// Runs a pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<Box<PodStep>>,
-    /// Runs a Job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_template: Option<Box<JobStep>>,
-    /// Waits for a condition on an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<Box<WaitStep>>,
-    /// Applies an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apply: Option<Box<ApplyStep>>,
-    /// Patches an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch: Option<Box<PatchStep>>,
-    /// Sets the replicas of an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<Box<ScaleStep>>,
-    /// Deletes an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delete: Option<Box<DeleteStep>>,
-    /// Creates an object and follows it to its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<Box<ResourceStep>>,
-    /// Makes an HTTP request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<Box<HttpStep>>,
-    /// Waits for a length of time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sleep: Option<Box<SleepStep>>,
-}
-
 /// A member of a parallel group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "[has(self.pod), has(self.jobTemplate), has(self.wait), has(self.apply), has(self.patch), has(self.scale), has(self.delete), has(self.resource), has(self.http), has(self.sleep)].exists_one(set, set)",
-    "a member of a group does exactly one thing: set one of pod, jobTemplate, wait, apply, patch, scale, delete, resource, http, sleep"
-))]
+#[x_kube(validation = exactly_one("a member of a group", &[]))]
 pub struct ParallelStep {
     /// Name, unique within the group.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -109,10 +62,7 @@ pub struct ParallelStep {
 /// One thing that a phase does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "[has(self.pod), has(self.jobTemplate), has(self.wait), has(self.apply), has(self.patch), has(self.scale), has(self.delete), has(self.resource), has(self.http), has(self.sleep), has(self.parallel)].exists_one(set, set)",
-    "a step does exactly one thing: set one of pod, jobTemplate, wait, apply, patch, scale, delete, resource, http, sleep, parallel"
-))]
+#[x_kube(validation = exactly_one("a step", &[PARALLEL]))]
 #[x_kube(validation = (
     "!(has(self.background) && self.background && has(self.parallel))",
     "a group can't run in the background: mark its members' work as steps of their own"

@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::api::{
     SoakRun,
     status::{HeldObject, SoakRunStatus},
-    step::DeleteAfter,
+    step::{DeleteAfter, Made},
 };
 
 use super::{
     Context, Effect, NoteType, StepKey,
     expr::{Scope, render_json},
     names::attempt_name,
-    plan::{Action, Leaf},
+    plan::Leaf,
 };
 
 /// How long the deletion of a held object is tried.
@@ -68,34 +68,14 @@ pub(super) fn held_object(
             key,
         )
     };
-    let (manifest, until, generated) = match &leaf.action {
-        Action::Apply(apply) => (&apply.manifest, apply.delete_after, false),
-        Action::Resource(resource) => (&resource.manifest, resource.delete_after, true),
-        Action::Job(_) => {
-            return Ok(Some(HeldObject {
-                api_version: "batch/v1".into(),
-                kind: "Job".into(),
-                namespace,
-                name: derived(),
-                until: DeleteAfter::Cycle,
-                releasing_at: None,
-            }));
-        }
-        _ => return Ok(None),
-    };
+    let Some(Made { head, until, named_by_attempt }) = leaf.action.made() else { return Ok(None) };
     if until == DeleteAfter::Never {
         return Ok(None);
     }
-    let head = serde_json::json!({
-        "apiVersion": manifest.get("apiVersion"),
-        "kind": manifest.get("kind"),
-        "name": manifest.pointer("/metadata/name"),
-        "namespace": manifest.pointer("/metadata/namespace"),
-    });
     let head = render_json(&head, scope).map_err(|error| format!("{}: {error}", leaf.field))?;
     let text = |field: &str| head.get(field).and_then(Value::as_str).map(str::to_owned);
     let name = text("name")
-        .or_else(|| generated.then(derived))
+        .or_else(|| named_by_attempt.then(derived))
         .ok_or_else(|| format!("{}: the manifest has no metadata.name", leaf.field))?;
     Ok(Some(HeldObject {
         api_version: text("apiVersion").ok_or_else(|| format!("{}: the manifest has no apiVersion", leaf.field))?,

@@ -16,7 +16,7 @@ use crate::api::{
 
 use super::expr::{Condition, ExprError, Roots};
 
-pub use leaf::{Action, Leaf};
+pub use leaf::Leaf;
 
 /// Name of the only phase of the setup.
 pub const SETUP: &str = "setup";
@@ -229,7 +229,7 @@ impl Plan {
 
 /// Digest of the parts of a spec that an attempt of the run is bound to.
 ///
-/// Lists whose order means nothing (outputs, headers) are sorted first: the API server takes a new order for no change.
+/// Lists whose order means nothing (outputs, headers) are sorted first: a new order of them is no change.
 pub fn digest(spec: &SoakRunSpec) -> String {
     let mut bound = SoakRunSpec { suspend: false, abort: false, rerun: None, ttl_after_finished: None, ..spec.clone() };
     let steps = bound
@@ -240,10 +240,7 @@ pub fn digest(spec: &SoakRunSpec) -> String {
     for step in steps {
         let Step { name: _, background: _, parallel, body } = step;
         for body in parallel.iter_mut().map(|member| &mut member.body).chain([body]) {
-            body.outputs.sort_by(|a, b| a.name.cmp(&b.name));
-            if let Some(http) = &mut body.http {
-                http.headers.sort_by(|a, b| a.name.cmp(&b.name));
-            }
+            body.sort_lists();
         }
     }
     let text = serde_json::to_vec(&bound).unwrap_or_default();

@@ -2,14 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::api::status::{Failure, HeldObject, MAX_HELD, PastAttempt, StepState, StepStatus};
-
-use super::{
-    Context, Effect, StepEnd, StepKey, StepSeen, backoff,
-    expr::Scope,
-    plan::{Action, Leaf},
-    text,
+use crate::api::{
+    status::{Failure, HeldObject, MAX_HELD, PastAttempt, StepState, StepStatus},
+    step::{Action, Beginning},
 };
+
+use super::{Context, Effect, StepEnd, StepKey, StepSeen, backoff, expr::Scope, plan::Leaf, text};
 
 /// Lost attempts in a row that are forgiven; one more and the harness is at fault.
 const MAX_LOST: u32 = 10;
@@ -114,7 +112,7 @@ pub(super) fn stop(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Sc
         StepState::Active => {
             step.state = StepState::Stopping;
             step.stopping_at = Some(context.now);
-            if leaf.action.runs_in_cluster() {
+            if leaf.action.beginning() == Beginning::Runs {
                 context.ask(Effect::Stop(StepKey { attempt: step.attempt, ..key.clone() }));
             } else if stopped_for_a_failure(step) {
                 finish_failed(leaf, step, scope, context);
@@ -170,7 +168,7 @@ fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, cont
         }
         return;
     }
-    if leaf.action.is_repeatable() {
+    if leaf.action.beginning() == Beginning::Repeatable {
         return context.ask(Effect::Begin(key.clone()));
     }
     remember(step, "Lost", "its intent was written, but nothing came of it", true, context.now);

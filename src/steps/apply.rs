@@ -8,13 +8,18 @@ use super::{
     manifest::{as_object, coerce_manifest, coerce_texts},
     object::{PatchKind, Target, Unresolved},
     outputs,
+    rights::{self, Use},
+    trial::{self, Untried},
 };
 use crate::{
     api::{
         names::label,
-        step::{ApplyStep, ResourceRef},
+        step::{ApplyStep, DeleteAfter, ResourceRef},
     },
-    cluster::error::{ApiFailure, Class},
+    cluster::{
+        access::Right,
+        error::{ApiFailure, Class},
+    },
     engine::seen::StepEnd,
 };
 
@@ -98,5 +103,22 @@ impl StepKind for ApplyStep {
             Ok(begun) => begun,
             Err(unresolved) => unresolved.into_begun().await,
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rights::made(ctx, self)
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        let mut rights = vec![it.on_it("get"), it.right("create"), it.on_it("patch")];
+        if self.delete_after != DeleteAfter::Never {
+            rights.push(it.on_it("delete"));
+        }
+        rights
+    }
+
+    async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
+        let (target, manifest) = prepare(ctx, &self.manifest, None).await?;
+        trial::patch(&target, PatchKind::Apply { force: self.force }, None, &manifest).await
     }
 }

@@ -8,11 +8,12 @@ use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused_or_again, running},
     made::delete_exactly,
-    object::{Target, Told, told},
+    object::{Target, Told, rendered_reference, told},
+    rights::Use,
 };
 use crate::{
-    api::step::DeleteStep,
-    cluster::{kinds::uid, pod_summary::time},
+    api::step::{DeleteStep, ResourceRef},
+    cluster::{access::Right, kinds::uid, pod_summary::time},
     engine::seen::{StepEnd, StepSeen},
 };
 
@@ -74,5 +75,17 @@ impl StepKind for DeleteStep {
             Told::Seen(StepSeen::Unknown) => running("the objects are being listed"),
             Told::Seen(seen) => seen,
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rendered_reference(ctx, &self.resource).ok()
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        let mut rights = vec![it.on_it("get"), it.on_it("delete")];
+        if self.wait {
+            rights.extend(it.rights(&["list", "watch"]));
+        }
+        rights
     }
 }

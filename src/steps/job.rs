@@ -12,10 +12,15 @@ use super::{
     object::{PatchKind, Target, Told, Unresolved, told},
     pod::{environment, seconds},
     pod_manifest::add_env,
+    rights::Use,
+    trial::{self, Untried},
 };
 use crate::{
     api::step::{JobStep, ResourceRef},
-    cluster::error::{ApiFailure, Class},
+    cluster::{
+        access::Right,
+        error::{ApiFailure, Class},
+    },
     engine::seen::{StepEnd, StepSeen},
 };
 
@@ -140,6 +145,18 @@ impl StepKind for JobStep {
             Err(failure) if !matches!(failure.class, Class::NotFound | Class::Conflict) => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    fn reference(&self, _ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        Some(ResourceRef { api_version: "batch/v1".into(), kind: "Job".into(), ..ResourceRef::default() })
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        it.rights(&["create", "get", "patch", "delete", "list", "watch"])
+    }
+
+    async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
+        trial::create(&target(ctx).await?, &manifest(ctx, self)?).await
     }
 }
 

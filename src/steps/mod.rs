@@ -28,15 +28,20 @@ mod release;
 mod resource;
 mod rights;
 mod scale;
+mod sleep;
+mod trial;
 mod validate;
 mod wait;
 
 use chrono::{DateTime, Utc};
 
 use crate::{
-    cluster::error::ApiFailure,
-    engine::{plan::Action, seen::StepSeen},
+    api::step::{ResourceRef, each_kind},
+    cluster::{access::Right, error::ApiFailure},
+    engine::seen::StepSeen,
 };
+use rights::Use;
+use trial::Untried;
 
 pub use context::{Begun, Follow, RunIdentity, Settings, StepContext};
 pub use logs::{LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, tail};
@@ -69,24 +74,21 @@ trait StepKind {
     async fn stop(&self, _ctx: &StepContext<'_>) -> Result<(), ApiFailure> {
         Ok(())
     }
-}
 
-/// The one list of kinds: a new action does not compile until it is here.
-macro_rules! each_kind {
-    ($action:expr, $step:ident => $what:expr) => {
-        match $action {
-            Action::Pod($step) => $what,
-            Action::Job($step) => $what,
-            Action::Wait($step) => $what,
-            Action::Apply($step) => $what,
-            Action::Patch($step) => $what,
-            Action::Scale($step) => $what,
-            Action::Delete($step) => $what,
-            Action::Resource($step) => $what,
-            Action::Http($step) => $what,
-            Action::Sleep($step) => $what,
-        }
-    };
+    /// The object that it is about, as far as that can be told before the run.
+    fn reference(&self, _ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        None
+    }
+
+    /// The rights that it needs on that object.
+    fn rights(&self, _it: &Use) -> Vec<Right> {
+        Vec::new()
+    }
+
+    /// Tries it on the server without changing anything.
+    async fn dry_run(&self, _ctx: &StepContext<'_>) -> Result<(), Untried> {
+        Ok(())
+    }
 }
 
 /// Performs the effect of an attempt whose intent is stored. Call it once for each time that the engine asks.
@@ -123,11 +125,4 @@ pub async fn confirm_absent(ctx: &StepContext<'_>, follow: Option<&Follow>) -> S
 /// the attempt has not ended, because it becomes firmer with time.
 pub async fn stop(ctx: &StepContext<'_>) -> Result<(), ApiFailure> {
     each_kind!(&ctx.leaf.action, step => step.stop(ctx).await)
-}
-
-impl StepKind for crate::api::step::SleepStep {
-    // The engine keeps the time itself.
-    async fn begin(&self, _ctx: &StepContext<'_>) -> Begun {
-        Begun::seen(StepSeen::Unknown)
-    }
 }

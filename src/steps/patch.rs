@@ -5,11 +5,14 @@ use serde_json::Value;
 use super::{
     StepKind,
     context::{Begun, StepContext, refused_or_again},
-    object::{PatchKind, Target, Unresolved, is_path_segment},
+    object::{PatchKind, Target, Unresolved, is_path_segment, rendered_reference},
     outputs,
+    rights::Use,
+    trial::{self, Untried},
 };
 use crate::{
-    api::step::{PatchStep, PatchType},
+    api::step::{PatchStep, PatchType, ResourceRef},
+    cluster::access::Right,
     engine::seen::StepEnd,
 };
 
@@ -57,5 +60,21 @@ impl StepKind for PatchStep {
             }
             Err(failure) => refused_or_again(&failure).await,
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rendered_reference(ctx, &self.resource).ok()
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        vec![it.on_it("patch").on(self.subresource.as_deref().unwrap_or_default())]
+    }
+
+    async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
+        let (target, patch) = prepare(ctx, self).await?;
+        if !trial::exists(&target).await? {
+            return Err(Untried::Later);
+        }
+        trial::patch(&target, self.type_.into(), self.subresource.as_deref(), &patch).await
     }
 }

@@ -14,11 +14,14 @@ use super::{
     object::{PatchKind, Target, Unresolved},
     pod_manifest::{self, PodParts},
     pod_state,
+    rights::Use,
+    trial::{self, Untried},
 };
 use crate::{
     api::step::{PodStep, ResourceRef},
     cluster::{
         Cluster,
+        access::Right,
         error::{ApiFailure, Class},
         pods::{Coordinates, PodSummary},
     },
@@ -205,6 +208,20 @@ impl StepKind for PodStep {
                 delete_pod(ctx.cluster, ctx.run, &name, &pod.uid).await
             }
         }
+    }
+
+    fn reference(&self, _ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        Some(ResourceRef { api_version: "v1".into(), kind: "Pod".into(), ..ResourceRef::default() })
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        let mut rights = it.rights(&["create", "get", "patch", "delete"]);
+        rights.push(it.right("get").on("log"));
+        rights
+    }
+
+    async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
+        trial::create(&target(ctx).await?, &manifest(ctx, self)?).await
     }
 }
 

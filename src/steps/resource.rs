@@ -12,10 +12,18 @@ use super::{
     context::{Begun, Follow, StepContext, refused, refused_or_again},
     made::{self, Whose, whose},
     object::{Target, Told, Unresolved, judge, told},
+    rights::{self, Use},
+    trial::{self, Untried},
 };
 use crate::{
-    api::{names::label, step::ResourceStep},
-    cluster::error::{ApiFailure, Class},
+    api::{
+        names::label,
+        step::{ResourceRef, ResourceStep},
+    },
+    cluster::{
+        access::Right,
+        error::{ApiFailure, Class},
+    },
     engine::seen::{StepEnd, StepSeen},
 };
 
@@ -147,5 +155,18 @@ impl StepKind for ResourceStep {
             }
             _ => Ok(()),
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rights::made(ctx, self)
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        it.rights(&["create", "get", "delete", "list", "watch"])
+    }
+
+    async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
+        let (target, manifest) = manifest(ctx, self).await?;
+        trial::create(&target, &manifest).await
     }
 }

@@ -1,35 +1,35 @@
 //! Which rights a step needs: asked for before the first cycle, so that a run does not die of one at hour 37.
 
-use serde_json::json;
-
-use super::{
-    context::StepContext,
-    object::{is_path_segment, rendered_reference},
-};
+use super::{StepKind, context::StepContext, object::is_path_segment};
 use crate::{
-    api::step::{DeleteAfter, ResourceRef},
+    api::step::{ResourceRef, StepSpec, each_kind},
     cluster::{
         access::Right,
         error::ApiFailure,
         kinds::{Kind, group_version_kind},
     },
-    engine::plan::Action,
 };
 
 /// What a step does to the objects of a kind.
-struct Use {
+pub(super) struct Use {
     kind: Kind,
     namespace: String,
     name: String,
 }
 
 impl Use {
-    fn right(&self, verb: &str) -> Right {
+    /// A right on the kind's objects in the namespace.
+    pub(super) fn right(&self, verb: &str) -> Right {
         Right::new(verb, &self.kind.resource.group, &self.kind.resource.plural, self.kind.place(&self.namespace))
     }
 
+    /// Rights on the kind's objects in the namespace.
+    pub(super) fn rights(&self, verbs: &[&str]) -> Vec<Right> {
+        verbs.iter().map(|verb| self.right(verb)).collect()
+    }
+
     /// A right on the one object, which a role may grant by its name. Creating and listing can't be granted so.
-    fn on_it(&self, verb: &str) -> Right {
+    pub(super) fn on_it(&self, verb: &str) -> Right {
         self.right(verb).named(&self.name)
     }
 }
@@ -44,35 +44,23 @@ pub(super) enum Reference {
 
 /// The object that a step refers to, as far as it can be told before the run.
 pub(super) fn reference(ctx: &StepContext<'_>) -> Reference {
-    let of_manifest = |manifest: &serde_json::Value| {
-        let head = json!({"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "name": manifest["metadata"]["name"], "namespace": manifest["metadata"]["namespace"]});
-        let head = ctx.render(&head).ok()?;
-        let text = |field: &str| head[field].as_str().map(str::to_owned);
-        Some(ResourceRef {
-            api_version: text("apiVersion")?,
-            kind: text("kind")?,
-            name: text("name").unwrap_or_default(),
-            namespace: text("namespace"),
-        })
-    };
-    let found = match &ctx.leaf.action {
-        Action::Pod(_) => Some(ResourceRef { api_version: "v1".into(), kind: "Pod".into(), ..ResourceRef::default() }),
-        Action::Job(_) => {
-            Some(ResourceRef { api_version: "batch/v1".into(), kind: "Job".into(), ..ResourceRef::default() })
-        }
-        Action::Wait(step) => rendered_reference(ctx, &step.resource).ok(),
-        Action::Patch(step) => rendered_reference(ctx, &step.resource).ok(),
-        Action::Scale(step) => rendered_reference(ctx, &step.resource).ok(),
-        Action::Delete(step) => rendered_reference(ctx, &step.resource).ok(),
-        Action::Apply(step) => of_manifest(&step.manifest),
-        Action::Resource(step) => of_manifest(&step.manifest),
-        Action::Http(_) | Action::Sleep(_) => None,
-    };
-    found
+    each_kind!(&ctx.leaf.action, step => step.reference(ctx))
         .filter(|it| {
             it.namespace.as_deref().is_none_or(is_path_segment) && (it.name.is_empty() || is_path_segment(&it.name))
         })
         .map_or(Reference::Unknown, Reference::Known)
+}
+
+/// The object that a step makes, for its [`StepKind::reference`].
+pub(super) fn made(ctx: &StepContext<'_>, step: &impl StepSpec) -> Option<ResourceRef> {
+    let head = ctx.render(&step.made()?.head).ok()?;
+    let text = |field: &str| head[field].as_str().map(str::to_owned);
+    Some(ResourceRef {
+        api_version: text("apiVersion")?,
+        kind: text("kind")?,
+        name: text("name").unwrap_or_default(),
+        namespace: text("namespace"),
+    })
 }
 
 /// The rights that a step needs on the object it refers to.
@@ -84,30 +72,5 @@ pub(super) async fn needed(ctx: &StepContext<'_>, reference: &ResourceRef) -> Re
     let namespace =
         namespace.clone().filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| ctx.run.namespace.clone());
     let it = Use { kind, namespace, name: name.clone() };
-    let watch = |wanted: bool| if wanted { vec![it.right("list"), it.right("watch")] } else { Vec::new() };
-    let mut rights = match &ctx.leaf.action {
-        Action::Pod(_) => {
-            vec![it.right("create"), it.right("get"), it.right("patch"), it.right("delete"), it.right("get").on("log")]
-        }
-        Action::Job(_) => vec![it.right("create"), it.right("get"), it.right("patch"), it.right("delete")],
-        Action::Apply(step) => {
-            let mut rights = vec![it.on_it("get"), it.right("create"), it.on_it("patch")];
-            if step.delete_after != DeleteAfter::Never {
-                rights.push(it.on_it("delete"));
-            }
-            rights
-        }
-        Action::Patch(step) => vec![it.on_it("patch").on(step.subresource.as_deref().unwrap_or_default())],
-        Action::Scale(_) => vec![it.on_it("patch").on("scale")],
-        Action::Delete(_) => vec![it.on_it("get"), it.on_it("delete")],
-        Action::Resource(_) => vec![it.right("create"), it.right("get"), it.right("delete")],
-        Action::Wait(_) | Action::Http(_) | Action::Sleep(_) => Vec::new(),
-    };
-    rights.extend(watch(match &ctx.leaf.action {
-        Action::Wait(_) | Action::Job(_) | Action::Resource(_) => true,
-        Action::Scale(step) => step.wait,
-        Action::Delete(step) => step.wait,
-        _ => false,
-    }));
-    Ok(rights)
+    Ok(each_kind!(&ctx.leaf.action, step => step.rights(&it)))
 }

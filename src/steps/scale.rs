@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused_or_again, running},
-    object::{PatchKind, Target, Told, told},
+    object::{PatchKind, Target, Told, rendered_reference, told},
     outputs,
+    rights::Use,
 };
 use crate::{
-    api::step::ScaleStep,
+    api::step::{ResourceRef, ScaleStep},
+    cluster::access::Right,
     engine::seen::{StepEnd, StepSeen},
 };
 
@@ -75,6 +77,18 @@ impl StepKind for ScaleStep {
             Told::Seen(StepSeen::Unknown) => running("the objects are being listed"),
             Told::Seen(seen) => seen,
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rendered_reference(ctx, &self.resource).ok()
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        let mut rights = vec![it.on_it("patch").on("scale")];
+        if self.wait {
+            rights.extend(it.rights(&["list", "watch"]));
+        }
+        rights
     }
 }
 

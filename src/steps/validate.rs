@@ -8,15 +8,13 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::Api;
 
 use super::{
-    apply,
+    StepKind,
     context::{RunIdentity, Settings, StepContext},
-    job,
-    object::{PatchKind, Target, Unresolved},
-    patch, pod, resource,
     rights::{Reference, needed, reference},
+    trial::Untried,
 };
 use crate::{
-    api::{names::reason, status::Section},
+    api::{names::reason, status::Section, step::each_kind},
     cluster::{
         Cluster,
         access::{Right, missing_rights},
@@ -24,8 +22,8 @@ use crate::{
     },
     engine::{
         expr::Scope,
-        plan::{Action, Leaf, Plan},
-        seen::{StepEnd, StepKey, Validation},
+        plan::{Leaf, Plan},
+        seen::{StepKey, Validation},
     },
 };
 
@@ -115,7 +113,7 @@ impl Promised {
     fn of(contexts: &[StepContext<'_>]) -> Self {
         let mut made = Self::default();
         for ctx in contexts {
-            if !matches!(ctx.leaf.action, Action::Apply(_) | Action::Resource(_)) {
+            if ctx.leaf.action.made().is_none() {
                 continue;
             }
             let Reference::Known(it) = reference(ctx) else { continue };
@@ -211,25 +209,9 @@ async fn rights_are_there(contexts: &[StepContext<'_>], made: &Promised) -> Resu
     ))
 }
 
-/// What keeps an object from being tried.
-enum Untried {
-    /// It depends on values or objects that only the run gives.
-    Later,
-    Refused(ApiFailure),
-    Wrong(StepEnd),
-}
-
-impl From<Unresolved> for Untried {
-    fn from(unresolved: Unresolved) -> Self {
-        match unresolved {
-            Unresolved::Wrong(end) => Self::Wrong(end),
-            Unresolved::Failed(failure) => Self::Refused(failure),
-        }
-    }
-}
-
 async fn try_step(ctx: &StepContext<'_>, made: &Promised) -> Result<(), Validation> {
-    let failure = match dry_run(ctx).await {
+    let tried = each_kind!(&ctx.leaf.action, step => step.dry_run(ctx).await);
+    let failure = match tried {
         Ok(()) | Err(Untried::Later) => return Ok(()),
         Err(Untried::Wrong(end)) => {
             let failure = end.failure.unwrap_or_default();
@@ -256,41 +238,6 @@ async fn try_step(ctx: &StepContext<'_>, made: &Promised) -> Result<(), Validati
             Err(not_yet(reason::NOT_FOUND, format!("{}: {}", ctx.leaf.field, failure.message)))
         }
         class => Err(not_yet(class.reason(), format!("{}: {}", ctx.leaf.field, failure.message))),
-    }
-}
-
-async fn dry_run(ctx: &StepContext<'_>) -> Result<(), Untried> {
-    let (target, manifest) = match &ctx.leaf.action {
-        Action::Pod(step) => (pod::target(ctx).await?, pod::manifest(ctx, step).map_err(Untried::Wrong)?),
-        Action::Job(step) => (job::target(ctx).await?, job::manifest(ctx, step).map_err(Untried::Wrong)?),
-        Action::Resource(step) => resource::manifest(ctx, step).await?,
-        Action::Apply(step) => {
-            let (target, manifest) = apply::prepare(ctx, &step.manifest, None).await?;
-            return tried(target.patch(PatchKind::Apply { force: step.force }, None, &manifest, true).await);
-        }
-        Action::Patch(step) => {
-            let (target, patch) = patch::prepare(ctx, step).await?;
-            if !exists(&target).await? {
-                return Err(Untried::Later);
-            }
-            return tried(target.patch(step.type_.into(), step.subresource.as_deref(), &patch, true).await);
-        }
-        // They name an object and change nothing in it that could be tried.
-        Action::Wait(_) | Action::Scale(_) | Action::Delete(_) | Action::Http(_) | Action::Sleep(_) => return Ok(()),
-    };
-    tried(target.create(&manifest, true).await)
-}
-
-fn tried<T>(answer: Result<T, ApiFailure>) -> Result<(), Untried> {
-    answer.map(|_| ()).map_err(Untried::Refused)
-}
-
-/// Whether an object that is patched is there. Patching needs no right to read, so without it nothing is tried.
-async fn exists(target: &Target) -> Result<bool, Untried> {
-    match target.get().await {
-        Ok(object) => Ok(object.is_some()),
-        Err(failure) if failure.class == Class::Forbidden => Err(Untried::Later),
-        Err(failure) => Err(Untried::Refused(failure)),
     }
 }
 

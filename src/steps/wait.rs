@@ -5,9 +5,14 @@ use chrono::{DateTime, Utc};
 use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused, running},
-    object::{Target, Told, Unresolved, judge, told},
+    object::{Target, Told, Unresolved, judge, rendered_reference, told},
+    rights::Use,
 };
-use crate::{api::step::WaitStep, cluster::error::Class, engine::seen::StepSeen};
+use crate::{
+    api::step::{ResourceRef, WaitStep},
+    cluster::{access::Right, error::Class},
+    engine::seen::StepSeen,
+};
 
 impl StepKind for WaitStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
@@ -39,5 +44,13 @@ impl StepKind for WaitStep {
             Some(Told::Seen(StepSeen::Unknown)) => running("the objects are being listed"),
             Some(Told::Seen(seen)) => seen,
         }
+    }
+
+    fn reference(&self, ctx: &StepContext<'_>) -> Option<ResourceRef> {
+        rendered_reference(ctx, &self.resource).ok()
+    }
+
+    fn rights(&self, it: &Use) -> Vec<Right> {
+        it.rights(&["list", "watch"])
     }
 }

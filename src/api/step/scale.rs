@@ -1,0 +1,29 @@
+//! `scale`: the replicas of anything with a scale subresource.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Beginning, Conditions, ResourceRef, StepSpec, schema, yes};
+
+/// Sets the replicas of anything with a scale subresource.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleStep {
+    /// The object that is scaled.
+    pub resource: ResourceRef,
+    /// The number of replicas, or an expression that gives it.
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub replicas: Value,
+    /// Ends only when the status reports so many ready replicas (default true).
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+impl StepSpec for ScaleStep {
+    const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions::over("object")
+    }
+}

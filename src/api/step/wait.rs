@@ -1,0 +1,39 @@
+//! `wait`: until a condition on an object holds.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Beginning, Conditions, MAX_EXPRESSION_BYTES, ResourceRef, StepSpec};
+
+/// Waits until a condition on an object holds. It ends on the watch event that makes it true.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitStep {
+    /// The object that is watched.
+    pub resource: ResourceRef,
+    /// CEL over `object` that ends the wait well. `object` is null while there is none, so `object == null` waits for a deletion.
+    #[schemars(length(min = 1, max = MAX_EXPRESSION_BYTES))]
+    pub until: String,
+    /// CEL over `object` that fails the step at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_EXPRESSION_BYTES))]
+    pub fail_when: Option<String>,
+}
+
+impl StepSpec for WaitStep {
+    const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn templates(&self) -> Value {
+        let Self { resource, until: _, fail_when: _ } = self;
+        json!({ "resource": resource })
+    }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            success: Some(("until", &self.until)),
+            failure: self.fail_when.as_deref().map(|text| ("failWhen", text)),
+            subject: Some("object"),
+        }
+    }
+}
