@@ -131,7 +131,8 @@ impl Sketch {
         (!self.is_empty()).then(|| self.sum / self.count() as f64)
     }
 
-    /// An estimate of the `q` quantile: of the number with `floor(q * (count - 1))` numbers before it in ascending order.
+    /// An estimate of the `q` quantile by nearest rank: of the smallest number that at least `q * count` are not above.
+    /// (The percentile of few numbers is one of them, and the 99th of three is the largest.)
     /// It is off by at most [`relative_error`](Self::relative_error) of that number; the ends are exact.
     ///
     /// None: no numbers, or a `q` outside of 0 to 1.
@@ -146,7 +147,7 @@ impl Sketch {
             return None;
         }
         let last = self.count() - 1;
-        let rank = ((q * last as f64).floor() as u64).min(last);
+        let rank = ((q * self.count() as f64).ceil() as u64).saturating_sub(1).min(last);
         if rank == 0 || rank == last {
             return Some(if rank == 0 { self.min } else { self.max });
         }

@@ -217,7 +217,7 @@ proptest! {
         sorted.sort_by(f64::total_cmp);
         let Some(last) = sorted.len().checked_sub(1) else { return Ok(()) };
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let exact = sorted[(q * last as f64).floor() as usize];
+        let exact = sorted[((q * (last + 1) as f64).ceil() as usize).saturating_sub(1)];
         let found = sketch.quantile(q).unwrap();
         let bound = sketch.relative_error() * exact.abs() * (1.0 + 1e-9) + f64::MIN_POSITIVE;
         prop_assert!((found - exact).abs() <= bound, "{} for {}, error {}", found, exact, sketch.relative_error());

@@ -15,6 +15,9 @@ use crate::{
 /// Events that may wait to be written; further ones are dropped and counted in the log.
 const QUEUE: usize = 1_024;
 
+/// Longest action that the API server accepts, in bytes.
+const MAX_ACTION: usize = 128;
+
 /// Where notes go.
 #[derive(Clone)]
 pub struct Notes(mpsc::Sender<(k8s_openapi::api::core::v1::ObjectReference, Note)>);
@@ -27,12 +30,17 @@ impl Notes {
         let (sender, mut receiver) = mpsc::channel::<(k8s_openapi::api::core::v1::ObjectReference, Note)>(QUEUE);
         tokio::spawn(async move {
             while let Some((regarding, note)) = receiver.recv().await {
+                // Events of equal action become a series that keeps the first one's text: two failures are two events.
+                let action = match note.type_ {
+                    NoteType::Normal => note.reason.clone(),
+                    NoteType::Warning => note.message[..note.message.floor_char_boundary(MAX_ACTION)].to_owned(),
+                };
                 let event = Event {
                     type_: match note.type_ {
                         NoteType::Normal => EventType::Normal,
                         NoteType::Warning => EventType::Warning,
                     },
-                    action: note.reason.clone(),
+                    action,
                     reason: note.reason,
                     note: Some(note.message),
                     secondary: None,

@@ -67,7 +67,8 @@ fn cycle(plan: &Plan, pass: &Pass, outcome: Outcome, status: &mut SoakRunStatus,
     keep(plan, pass.cycle, outcome, status, context);
     status.next_cycle_at = Some(finished + plan.cooldown.as_chrono());
     if outcome == Outcome::Succeeded {
-        context.note(NoteType::Normal, "CyclePassed", format!("Cycle {} passed", pass.cycle));
+        // Said in the same words each time, so that a long run's events are one series.
+        context.note(NoteType::Normal, "CyclePassed", "A cycle passed and its record is stored");
     }
 }
 

@@ -70,19 +70,20 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
     };
     let Some(confidence) = plan.criteria.confidence else {
         return if rate(passed, trials).is_some_and(|rate| rate >= wanted) {
-            (reason::PASSED, format!("{told}; {wanted} was wanted"))
+            (reason::PASSED, format!("{told}; a rate of at least {wanted} was wanted"))
         } else {
-            (reason::THRESHOLD_FAILED, format!("{told}; {wanted} was wanted"))
+            (reason::THRESHOLD_FAILED, format!("{told}; a rate of at least {wanted} was wanted"))
         };
     };
     let interval = shown_rate(plan, status);
     match analysis::success_verdict(passed, trials, wanted, confidence) {
         Verdict::Passed => {
-            (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted"))
+            (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, at least {wanted} was wanted"))
         }
-        Verdict::Failed => {
-            (reason::THRESHOLD_FAILED, format!("{told}: {interval} at {confidence} confidence, {wanted} was wanted"))
-        }
+        Verdict::Failed => (
+            reason::THRESHOLD_FAILED,
+            format!("{told}: {interval} at {confidence} confidence, at least {wanted} was wanted"),
+        ),
         Verdict::Inconclusive => (
             reason::INCONCLUSIVE,
             format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell"),

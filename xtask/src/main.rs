@@ -49,6 +49,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Build the operator's image; the last line on stdout is the OCI tar's path.
+    Image,
     /// Kubernetes on this machine, from source.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -123,6 +125,10 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Generate { check } => generate::generate(check),
+        Command::Image => {
+            println!("{}", operator_image::build()?.tar.display());
+            Ok(())
+        }
         Command::Cluster(command) => run_cluster(command),
     }
 }
