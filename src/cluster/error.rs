@@ -115,7 +115,7 @@ pub fn classify(error: &kube::Error) -> ApiFailure {
 
 /// Reads a status that the server answered with, in a response or in a watch.
 pub fn classify_status(status: &Status) -> ApiFailure {
-    let text = &status.message;
+    let text = &without_object(&status.message);
     let definite = |class| ApiFailure::definite(class, text.clone());
     // A webhook that can't be asked is reported as the server's own error, before anything was stored.
     if text.contains("failed calling webhook") || text.contains("failed to call webhook") {
@@ -147,9 +147,20 @@ pub fn classify_status(status: &Status) -> ApiFailure {
         400 | 405 | 413 | 415 | 422 => definite(Class::Invalid),
         // Flow control, or the operator's own credentials: they are rotated, or the server starts. Refused before it was looked at.
         401 | 429 => definite(Class::Transient),
+        // Server-side apply answers so to a field that the kind's schema does not have.
+        500 if text.contains("failed to create typed patch object") => definite(Class::Invalid),
         500..=599 => ApiFailure { class: Class::Transient, message: text.clone(), ambiguous: true },
         _ => definite(Class::Other),
     }
+}
+
+/// A refused patch is answered with the whole patched object, a Secret's content included: that is nobody's business.
+fn without_object(message: &str) -> String {
+    const OBJECT: &str = "patch: Invalid value: \"";
+    let Some(start) = message.find(OBJECT) else { return message.to_owned() };
+    let end = message.rfind("\": ").map_or(message.len(), |end| end + "\": ".len());
+    let start = start + "patch: ".len();
+    format!("{}{}", &message[..start], message.get(end.max(start)..).unwrap_or_default())
 }
 
 fn forbidden(status: &Status) -> ApiFailure {
@@ -279,11 +290,29 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_patch_does_not_tell_what_the_object_holds() {
+        let object = r#"{\"apiVersion\":\"v1\",\"data\":{\"password\":\"aHVudGVyMg==\",\"a\":5}}"#;
+        let text = format!(
+            "\"\" is invalid: patch: Invalid value: \"{object}\": json: cannot unmarshal number into Secret.data"
+        );
+        let failure = status(422, "Invalid", &text);
+        assert_eq!(failure.message, "\"\" is invalid: patch: json: cannot unmarshal number into Secret.data");
+        let other = "spec.replicas: Invalid value: -1: must be greater than or equal to 0";
+        assert_eq!(status(422, "Invalid", other).message, other);
+    }
+
+    #[test]
     fn only_what_the_server_may_have_done_is_ambiguous() {
         assert!(status(500, "InternalError", "etcdserver: request timed out").ambiguous);
         assert!(status(504, "Timeout", "request did not complete within requested timeout").ambiguous);
         assert_eq!(status(404, "Failed to parse error data", "404 page not found").class, Class::NotFound);
         assert!(!status(429, "TooManyRequests", "slow down").ambiguous);
+        let unknown_field = status(
+            500,
+            "",
+            "failed to create typed patch object (x/m; /v1, Kind=ConfigMap): .dta: field not declared in schema",
+        );
+        assert_eq!((unknown_field.class, unknown_field.ambiguous), (Class::Invalid, false));
         let webhook = status(
             500,
             "InternalError",

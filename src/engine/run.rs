@@ -245,13 +245,13 @@ fn conclude(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) 
     let counts = &status.cycles;
     let policy = &plan.failure_policy;
     if (policy.stop_on_failure && counts.failed > 0) || policy.max_failures.is_some_and(|max| counts.failed > max) {
-        let message =
-            format!("{} of {} cycles failed, more than the failure policy accepts", counts.failed, counts.completed);
+        let (failed, all, last) = (counts.failed, counts.completed, verdict::last_failure(status));
+        let message = format!("{failed} of {all} cycles failed, more than the failure policy accepts{last}");
         return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
     }
     if policy.max_consecutive_failures.is_some_and(|max| counts.consecutive_failures > max) {
-        let message =
-            format!("{} cycles in a row failed, more than the failure policy accepts", counts.consecutive_failures);
+        let (failed, last) = (counts.consecutive_failures, verdict::last_failure(status));
+        let message = format!("{failed} cycles in a row failed, more than the failure policy accepts{last}");
         return end_run(status, reason::FAILURE_POLICY_EXCEEDED, &message, context);
     }
     let all = plan.cycles.is_some_and(|cycles| counts.completed >= cycles);

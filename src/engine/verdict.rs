@@ -4,7 +4,7 @@ use crate::{
     analysis::{self, Sketch, Verdict},
     api::{
         names::reason,
-        status::{RunPhase, SoakRunStatus},
+        status::{Outcome, RunPhase, SoakRunStatus},
     },
 };
 
@@ -61,7 +61,7 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
     }
     let Some(wanted) = plan.criteria.min_success_rate else {
         return if counts.failed > 0 {
-            (reason::THRESHOLD_FAILED, format!("{told}; all had to"))
+            (reason::THRESHOLD_FAILED, format!("{told}; all had to{}", last_failure(status)))
         } else if counts.inconclusive > 0 {
             (reason::INCONCLUSIVE, format!("{told}, {} could not tell; all had to pass", counts.inconclusive))
         } else {
@@ -72,7 +72,8 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
         return if rate(passed, trials).is_some_and(|rate| rate >= wanted) {
             (reason::PASSED, format!("{told}; a rate of at least {wanted} was wanted"))
         } else {
-            (reason::THRESHOLD_FAILED, format!("{told}; a rate of at least {wanted} was wanted"))
+            let last = last_failure(status);
+            (reason::THRESHOLD_FAILED, format!("{told}; a rate of at least {wanted} was wanted{last}"))
         };
     };
     let interval = shown_rate(plan, status);
@@ -82,13 +83,22 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
         }
         Verdict::Failed => (
             reason::THRESHOLD_FAILED,
-            format!("{told}: {interval} at {confidence} confidence, at least {wanted} was wanted"),
+            format!(
+                "{told}: {interval} at {confidence} confidence, at least {wanted} was wanted{}",
+                last_failure(status)
+            ),
         ),
         Verdict::Inconclusive => (
             reason::INCONCLUSIVE,
             format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell"),
         ),
     }
+}
+
+/// The newest failed cycle that is remembered, for the end of a sentence.
+pub(super) fn last_failure(status: &SoakRunStatus) -> String {
+    let last = status.recent.iter().rev().find(|cycle| cycle.outcome == Outcome::Failed);
+    last.map_or_else(String::new, |cycle| format!("; cycle {}: {}", cycle.number, cycle.reason))
 }
 
 /// How a run ends, as far as its status decides it.

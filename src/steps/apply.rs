@@ -30,7 +30,8 @@ pub(super) async fn prepare(
     name: Option<String>,
 ) -> Result<(Target, Value), Unresolved> {
     let mut manifest = ctx.render(manifest).map_err(Unresolved::Wrong)?;
-    coerce_manifest(&mut manifest);
+    let kind = manifest["kind"].as_str().unwrap_or_default().to_owned();
+    coerce_manifest(&kind, &mut manifest);
     let text =
         |path: &str| manifest.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let missing = |field: &str| {

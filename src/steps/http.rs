@@ -138,7 +138,7 @@ async fn request(step: &Parsed, local: bool) -> Result<Value, StepEnd> {
     if let Some(body) = body {
         request = request.body(body.clone());
     }
-    let mut response = request.send().await.map_err(|error| failed(&error))?;
+    let mut response = request.send().await.map_err(|error| failed(url, &error))?;
     let status = response.status().as_u16();
     let mut named = Map::new();
     for (name, value) in response.headers() {
@@ -150,7 +150,7 @@ async fn request(step: &Parsed, local: bool) -> Result<Value, StepEnd> {
         named.insert(name.to_string(), json!(joined));
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(url, &error))? {
         let room = MAX_BODY - bytes.len();
         bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if bytes.len() >= MAX_BODY {
@@ -161,7 +161,7 @@ async fn request(step: &Parsed, local: bool) -> Result<Value, StepEnd> {
     Ok(json!({"status": status, "headers": named, "body": String::from_utf8_lossy(&bytes), "json": json}))
 }
 
-fn failed(error: &reqwest::Error) -> StepEnd {
+fn failed(url: &Url, error: &reqwest::Error) -> StepEnd {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = source {
         if let Some(refused) = current.downcast_ref::<Refused>() {
@@ -170,7 +170,8 @@ fn failed(error: &reqwest::Error) -> StepEnd {
         source = current.source();
     }
     let reason = if error.is_connect() { "ConnectionFailed" } else { "RequestFailed" };
-    StepEnd::transient(reason, innermost(error))
+    // Path and query may hold what is nobody's business.
+    StepEnd::transient(reason, format!("{}: {}", url.origin().ascii_serialization(), innermost(error)))
 }
 
 /// The last cause in a chain of errors says most.

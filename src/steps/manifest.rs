@@ -33,14 +33,16 @@ pub(super) fn coerce_texts(value: Option<&mut Value>) {
     }
 }
 
-/// Puts the places of a manifest right that hold texts only, whatever the kind.
-pub(super) fn coerce_manifest(manifest: &mut Value) {
-    for path in ["/metadata/labels", "/metadata/annotations"] {
-        coerce_texts(manifest.pointer_mut(path));
+/// Puts the places right that hold texts only, in a manifest of that kind or in a merge patch for one.
+pub(super) fn coerce_manifest(kind: &str, manifest: &mut Value) {
+    for template in ["", "/spec/template"] {
+        for field in ["labels", "annotations"] {
+            coerce_texts(manifest.pointer_mut(&format!("{template}/metadata/{field}")));
+        }
     }
-    match manifest.get("kind").and_then(Value::as_str) {
-        Some("ConfigMap") => coerce_texts(manifest.get_mut("data")),
-        Some("Secret") => coerce_texts(manifest.get_mut("stringData")),
+    match kind {
+        "ConfigMap" => coerce_texts(manifest.get_mut("data")),
+        "Secret" => coerce_texts(manifest.get_mut("stringData")),
         _ => {}
     }
 }
@@ -108,11 +110,14 @@ mod tests {
 
     #[test]
     fn texts_that_became_numbers_are_texts_again_where_only_texts_can_stand() {
-        let mut manifest = json!({"kind": "ConfigMap", "metadata": {"labels": {"cycle": 3}}, "data": {"n": 1, "on": true}, "immutable": true});
-        coerce_manifest(&mut manifest);
+        let mut manifest = json!({"metadata": {"labels": {"cycle": 3}}, "data": {"n": 1, "on": true, "gone": null}, "immutable": true});
+        coerce_manifest("ConfigMap", &mut manifest);
         assert_eq!(
             manifest,
-            json!({"kind": "ConfigMap", "metadata": {"labels": {"cycle": "3"}}, "data": {"n": "1", "on": "true"}, "immutable": true})
+            json!({"metadata": {"labels": {"cycle": "3"}}, "data": {"n": "1", "on": "true", "gone": null}, "immutable": true})
         );
+        let mut patch = json!({"spec": {"replicas": 3, "template": {"metadata": {"annotations": {"cycle": 3}}}}});
+        coerce_manifest("StatefulSet", &mut patch);
+        assert_eq!(patch, json!({"spec": {"replicas": 3, "template": {"metadata": {"annotations": {"cycle": "3"}}}}}));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     context::{Begun, StepContext, refused_or_again, running},
     outputs,
+    rights::{Reference, reference},
 };
 use crate::{
     api::{names::RUN_FIELD_MANAGER, step::ResourceRef},
@@ -16,10 +17,7 @@ use crate::{
         kinds::{Kind, group_version_kind},
         watches::{Lease, Lookup},
     },
-    engine::{
-        expr::ExprError,
-        seen::{StepEnd, StepSeen},
-    },
+    engine::seen::{StepEnd, StepSeen},
 };
 
 /// An object in the cluster, as the tenant reaches it.
@@ -222,17 +220,23 @@ pub(super) fn judge(ctx: &StepContext<'_>, object: &Value, since: Option<DateTim
         Ok(true) => StepSeen::Ended(outputs::end_with(ctx, "object", object)),
         Ok(false) if object.is_null() => StepSeen::Running {
             since,
-            message: format!("there is no such object; `{}` is not true yet", success.source()),
+            message: format!("there is no {}; `{}` is not true yet", subject(ctx), success.source()),
         },
         Ok(false) => {
             StepSeen::Running { since, message: format!("`{}` is not true yet{}", success.source(), hint(object)) }
         }
-        Err(error) => StepSeen::Running { since, message: not_yet(object, &error) },
+        Err(_) if object.is_null() => StepSeen::Running { since, message: format!("there is no {} yet", subject(ctx)) },
+        Err(error) => StepSeen::Running { since, message: error.to_string() },
     }
 }
 
-fn not_yet(object: &Value, error: &ExprError) -> String {
-    if object.is_null() { "there is no such object yet".to_owned() } else { error.to_string() }
+/// How the object that a step is about is called in its messages.
+fn subject(ctx: &StepContext<'_>) -> String {
+    match reference(ctx) {
+        Reference::Known(it) if it.name.is_empty() => it.kind,
+        Reference::Known(it) => format!("{} {}", it.kind, it.name),
+        Reference::Unknown => "such object".into(),
+    }
 }
 
 /// What the object says of itself, where it follows the usual forms.

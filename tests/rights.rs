@@ -1,0 +1,113 @@
+//! Everything that a run does is done as its service account, and a missing right is named.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use futures::future::join_all;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use serde_json::{Value, json};
+use soak_operator::api::{
+    ConditionStatus, SoakRun,
+    status::{RunPhase, StepState},
+};
+use support::{Namespace, Operator, is_condition, script};
+
+fn one(step: Value) -> Value {
+    let mut step = step;
+    step["name"] = json!("one");
+    json!({"phases": [{"name": "work", "steps": [step]}]})
+}
+
+fn as_nobody(step: Value) -> Value {
+    let mut spec = one(step);
+    spec["serviceAccountName"] = json!("nobody");
+    spec
+}
+
+fn text(run: &SoakRun) -> &str {
+    run.status.as_ref().map_or("", |status| &status.message)
+}
+
+#[tokio::test]
+async fn the_right_that_a_step_lacks_is_named_with_verb_resource_and_namespace() {
+    let namespace = Namespace::create("rights").await;
+    namespace.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})).await;
+    let _operator = Operator::start(&namespace);
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "m"});
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let job = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+    let cases = [
+        ("pod", json!({"pod": script("true")}), "create pods"),
+        ("job", json!({"jobTemplate": job}), "create jobs.batch"),
+        ("wait", json!({"wait": {"resource": reference, "until": "true"}}), "list configmaps"),
+        ("apply", json!({"apply": {"manifest": map}}), "create configmaps"),
+        ("patch", json!({"patch": {"resource": reference, "patch": {"data": {"a": "b"}}}}), "patch configmaps named m"),
+        ("scale", json!({"scale": {"resource": web, "replicas": 1}}), "patch deployments/scale.apps named web"),
+        ("delete", json!({"delete": {"resource": reference}}), "delete configmaps named m"),
+        ("resource", json!({"resource": {"manifest": map, "successCondition": "true"}}), "create configmaps"),
+    ];
+    join_all(cases.iter().map(|(name, step, _)| namespace.run(name, as_nobody(step.clone())))).await;
+    for (name, _, right) in &cases {
+        let place = format!("in namespace {}", namespace.name);
+        let run = namespace.until(name, "told the missing right", |run| text(run).contains(right)).await;
+        assert!(text(&run).contains(&place) && text(&run).contains("nobody"), "{name}: {}", text(&run));
+        let status = run.status.as_ref().unwrap();
+        assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Validating, "PermissionDenied"), "{name}");
+        assert!(!is_condition(&run, "Completed", ConditionStatus::True), "{name}: it waits for the right");
+    }
+    assert!(namespace.pods().list(&ListParams::default()).await.unwrap().items.is_empty());
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_revoked_during_a_run_fails_the_step_by_name() {
+    let namespace = Namespace::create("rights").await;
+    let _operator = Operator::start(&namespace);
+    namespace
+        .run(
+            "revoked",
+            json!({"phases": [{"name": "work", "steps": [
+                {"name": "before", "pod": script("sleep 2")},
+                {"name": "after", "pod": script("true")},
+            ]}]}),
+        )
+        .await;
+    namespace
+        .until("revoked", "ran its first step", |run| {
+            let pass = run.status.as_ref().and_then(|status| status.current.as_ref());
+            pass.is_some_and(|pass| pass.phases[0].steps[0].state == StepState::Active)
+        })
+        .await;
+    let bindings: Api<RoleBinding> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    bindings.delete("soak-pods", &DeleteParams::default()).await.unwrap();
+    let run = namespace.ended("revoked").await;
+    let record = &namespace.records(&run, "cycle").await[0];
+    let step = &record["phases"][0]["steps"][1];
+    assert_eq!(step["reason"], "PermissionDenied", "{step:#}");
+    let message = step["message"].as_str().unwrap();
+    assert!(message.contains("pods") && message.contains("soak"), "{message}");
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn pods_are_created_by_the_account_and_not_by_the_operator() {
+    let namespace = Namespace::create("rights").await;
+    let _operator = Operator::start(&namespace);
+    namespace.run("mine", one(json!({"pod": script("sleep 1")}))).await;
+    let selector = ListParams::default().labels("soak.dev/run=mine");
+    let pod = support::wait_for("the pod", || async {
+        namespace.pods().list(&selector).await.ok()?.items.into_iter().next()
+    })
+    .await;
+    // The operator of this test is the administrator, who could use any account; the pod must have the run's.
+    assert_eq!(pod.spec.as_ref().unwrap().service_account_name.as_deref(), Some("soak"), "{}", pod.name_any());
+    let managers = pod.managed_fields().iter().filter_map(|entry| entry.manager.as_deref()).collect::<Vec<_>>();
+    assert!(managers.contains(&"soak-run"), "{managers:?}");
+    namespace.ended("mine").await;
+    namespace.delete().await;
+}
