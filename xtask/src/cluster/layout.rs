@@ -80,8 +80,10 @@ impl Layout {
             return Ok(layout);
         }
         let taken: Vec<u8> = all()?.iter().map(|layout| layout.index).collect();
+        // Another user's clusters are in another folder, but on the same machine.
+        let in_use = |index: u8| Path::new("/sys/class/net").join(format!("soak{index}h")).exists();
         let index = (0..MAX_CLUSTERS)
-            .find(|index| !taken.contains(index))
+            .find(|index| !taken.contains(index) && !in_use(*index))
             .with_context(|| format!("there are {MAX_CLUSTERS} clusters already: take one down"))?;
         let folder = clusters().join(name);
         fs::create_dir_all(&folder)?;
