@@ -131,7 +131,7 @@ pub const SCENARIOS: [&str; 21] = [
 ];
 
 /// Writes of the reference workload, about; faults are spread over so many.
-const WRITES: u32 = 180;
+const WRITES: u32 = 240;
 /// Events of watches that a session sees, about.
 const EVENTS: u32 = 200;
 
