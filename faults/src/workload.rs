@@ -28,9 +28,14 @@ pub const BACKGROUND: [&str; 1] = ["load"];
 pub const DENIED: &str = "denied";
 
 fn pod(script: &str) -> Value {
+    fated(script, "ends")
+}
+
+/// A pod step; the annotation tells a simulated node what the script would do on a real one.
+fn fated(script: &str, fate: &str) -> Value {
     json!({
         "image": "localhost/busybox:1", "command": ["sh", "-c", script],
-        "template": {"spec": {"terminationGracePeriodSeconds": 1,
+        "template": {"metadata": {"annotations": {"simulated.soak.dev/fate": fate}}, "spec": {"terminationGracePeriodSeconds": 1,
             "containers": [{"name": "step", "imagePullPolicy": "Never"}]}},
     })
 }
@@ -82,7 +87,7 @@ pub fn runs(http: &str) -> Vec<Run> {
             "deleted",
             Expected::Gone,
             json!({
-                "cycles": 1, "phases": one(json!([{"name": "busy", "pod": pod("sleep 600")}])),
+                "cycles": 1, "phases": one(json!([{"name": "busy", "pod": fated("sleep 600", "runs")}])),
                 "cleanup": [{"name": "tidy", "pod": pod("true")}],
             }),
         ),
@@ -110,10 +115,10 @@ fn pods() -> Value {
         "phases": [
             {"name": "first", "steps": [
                 {"name": "flaky", "retry": {"limit": 3, "backoff": "100ms"},
-                 "pod": pod("test -e /nowhere/$SOAK_ATTEMPT || [ $SOAK_ATTEMPT -ge 2 ]")},
+                 "pod": fated("[ $SOAK_ATTEMPT -ge 2 ]", "fails-first")},
             ]},
             {"name": "second", "steps": [
-                {"name": "load", "background": true, "pod": pod("trap 'exit 0' TERM; while true; do sleep 0.1; done")},
+                {"name": "load", "background": true, "pod": fated("trap 'exit 0' TERM; while true; do sleep 0.1; done", "runs")},
                 {"name": "group", "parallel": [
                     {"name": "left", "pod": pod("echo '{\"value\": 1.5}' > /dev/termination-log")},
                     nap("nap", "500ms"),

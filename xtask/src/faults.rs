@@ -40,6 +40,9 @@ pub struct Options {
     /// The cluster; started if need be.
     #[arg(long, default_value = "faults")]
     cluster: String,
+    /// Run pods on a real node. Without it they are simulated, which is much faster on two cores.
+    #[arg(long)]
+    node: bool,
 }
 
 impl Machine for cluster::Running {
@@ -60,7 +63,8 @@ impl Machine for cluster::Running {
 ///
 /// Errors: a promise was not kept, a missing guard was not noticed, or there is no cluster to work on.
 pub fn run(options: &Options) -> Result<()> {
-    let cluster = cluster::up(&cluster::Options::named(&options.cluster))?;
+    let mode = if options.node { cluster::Mode::Node } else { cluster::Mode::Simulated };
+    let cluster = cluster::up(&cluster::Options { name: options.cluster.clone(), mode: Some(mode) })?;
     operator::install_crds(&Kubectl::new(&cluster.kubectl, &cluster.kubeconfig))?;
     let folder = workspace::target().join("faults");
     fs::create_dir_all(&folder)?;

@@ -98,6 +98,8 @@ impl Running {
     }
 
     fn daemon(&self, name: &str) -> Result<Daemon<'_>> {
+        // Where the node is simulated, its kubelet is.
+        let name = if name == "kubelet" && self.layout.mode == Mode::Simulated { simulated::DAEMON } else { name };
         let name = daemons(&self.layout).into_iter().find(|it| *it == name);
         Ok(Daemon::new(&self.layout, name.context("the cluster has no such daemon")?))
     }
