@@ -1,7 +1,7 @@
 //! What proxies, watcher and driver of one session share: the script's progress, counts, the recorder.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -24,6 +24,14 @@ struct Progress {
     events: u32,
 }
 
+/// From when a life's caches are filled.
+#[derive(Default)]
+struct Stale {
+    life: u32,
+    version: Option<u64>,
+    listed: BTreeSet<String>,
+}
+
 /// What the parts of a session share.
 pub struct Shared {
     /// Both histories.
@@ -33,7 +41,7 @@ pub struct Shared {
     cut_until: watch::Sender<Option<Instant>>,
     around: mpsc::UnboundedSender<Around>,
     counts: Mutex<BTreeMap<String, u64>>,
-    stale: Mutex<Option<(u32, u64)>>,
+    stale: Mutex<Stale>,
 }
 
 impl Shared {
@@ -134,13 +142,18 @@ impl Shared {
             let old = history.versions.iter().filter(|version| version.at + AGE_MILLIS < now);
             old.map(super::history::Version::revision).max()
         });
-        *self.stale.lock() = version.map(|version| (life, version));
+        *self.stale.lock() = Stale { life, version, listed: BTreeSet::new() };
     }
 
-    /// The revision that a list of this life is answered from; each resource's first list is old, later ones are not.
+    /// The revision that a list of this life is answered from. Only the first list of each path is old: within a life no
+    /// server goes back in time.
     pub fn stale_version(&self, life: u32, path: &str, method: &str) -> Option<u64> {
         let listed = path.ends_with("/soakruns") || path.ends_with("/pods");
-        self.stale.lock().filter(|(of, _)| *of == life && listed && method == "GET").map(|(_, version)| version)
+        let mut stale = self.stale.lock();
+        if stale.life != life || !listed || method != "GET" || !stale.listed.insert(path.to_owned()) {
+            return None;
+        }
+        stale.version
     }
 }
 
