@@ -147,7 +147,7 @@ impl History {
         });
         let mut lines: Vec<(u128, Value)> = requests.chain(versions).collect();
         lines.sort_by_key(|(at, _)| *at);
-        lines.into_iter().map(|(_, line)| format!("{line}\n")).collect()
+        lines.into_iter().fold(String::new(), |text, (_, line)| text + &line.to_string() + "\n")
     }
 
     /// The versions of one run, by uid, in order; the last may be the one that it went with.

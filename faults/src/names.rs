@@ -1,5 +1,7 @@
 //! How objects and writes are told apart, independently of the operator's own code.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 /// A text, or an empty one.
@@ -71,20 +73,20 @@ pub fn coordinates(object: &Value) -> Option<String> {
 
 /// Where a status is: phase, pass, and the steps of the phase at work with their states.
 pub fn status_key(status: &Value) -> String {
-    let mut key = format!("{}", text(&status["phase"]));
+    let mut key = text(&status["phase"]).to_owned();
     if let Some(attempt) = status["attempt"].as_u64().filter(|attempt| *attempt > 1) {
-        key.push_str(&format!(" a{attempt}"));
+        let _ = write!(key, " a{attempt}");
     }
     if status["suspendedAt"].is_string() {
         key.push_str(" suspended");
     }
     let pass = &status["current"];
     if let Some(phase) = pass["phases"].as_array().and_then(|phases| phases.last()) {
-        key.push_str(&format!(" {}{}/{}", text(&pass["section"]), pass["cycle"], text(&phase["name"])));
+        let _ = write!(key, " {}{}/{}", text(&pass["section"]), pass["cycle"], text(&phase["name"]));
         for step in phase["steps"].as_array().into_iter().flatten() {
             let state = text(&step["state"]);
             if state != "Waiting" && state != "Succeeded" {
-                key.push_str(&format!(" {}={state}{}", text(&step["name"]), step["attempt"]));
+                let _ = write!(key, " {}={state}{}", text(&step["name"]), step["attempt"]);
             }
         }
         if pass["outcome"].is_string() {
@@ -93,7 +95,7 @@ pub fn status_key(status: &Value) -> String {
     }
     let reason = text(&status["ending"]["reason"]);
     if !reason.is_empty() {
-        key.push_str(&format!(" {reason}"));
+        let _ = write!(key, " {reason}");
     }
     key
 }

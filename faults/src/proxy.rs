@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long the API server may take for anything but a watch, before the proxy gives up.
-const UPSTREAM_LIMIT: Duration = Duration::from_secs(60);
+const UPSTREAM_LIMIT: Duration = Duration::from_mins(1);
 
 /// What a proxy is made of.
 pub struct Proxy {

@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// A session that has to wait for a connection that went silent (two minutes) may take so much longer.
 const SILENT_LIMIT: Duration = Duration::from_secs(330);
 /// After so long no further fault comes: what is promised for the time after crashes needs such a time.
-const FAULTS_END: Duration = Duration::from_secs(60);
+const FAULTS_END: Duration = Duration::from_mins(1);
 /// How long an ended workload is watched for writes that should not come.
 const QUIET: Duration = Duration::from_millis(1_500);
 
@@ -133,7 +133,8 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
     }
     drop(watch);
     if scenario != "namespace-deleted" {
-        place.delete().await?;
+        // Left behind, it harms nobody: the name is never used again.
+        let _ = place.delete().await;
     }
     let facts = Facts { scenario, keeps_verdicts: script.keeps_verdicts(), expected: &runs };
     let outcome = shared.recorder.with(|history| {
@@ -280,7 +281,7 @@ fn all_ended(shared: &Shared, count: usize) -> bool {
 
 /// L3 for a whole namespace: it goes without anybody's help.
 async fn namespace_goes(place: &Place) -> Vec<Violation> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     let path = format!("/api/v1/namespaces/{}", place.namespace);
     let mut last = serde_json::Value::Null;
     while Instant::now() < end {

@@ -1,6 +1,7 @@
 //! Bodies that come in pieces: watches, with what the script does to their events, and logs.
 
 use std::{
+    fmt::Write,
     io,
     pin::Pin,
     sync::Arc,
@@ -159,11 +160,11 @@ pub async fn stale(
     let item_kind = names::text(&list["kind"]).trim_end_matches("List").to_owned();
     let mut first = String::new();
     for item in list["items"].as_array().into_iter().flatten() {
-        first.push_str(&format!("{}\n", json!({"type": "ADDED", "object": item})));
+        let _ = writeln!(first, "{}", json!({"type": "ADDED", "object": item}));
     }
     let bookmark = json!({"kind": item_kind, "apiVersion": list["apiVersion"], "metadata": {
         "resourceVersion": at, "annotations": {"k8s.io/initial-events-end": "true"}}});
-    first.push_str(&format!("{}\n", json!({"type": "BOOKMARK", "object": bookmark})));
+    let _ = writeln!(first, "{}", json!({"type": "BOOKMARK", "object": bookmark}));
     let (sender, receiver) = mpsc::channel(16);
     let (server, shared, path) = (server.clone(), shared.clone(), path.to_owned());
     tokio::spawn(async move {

@@ -119,7 +119,7 @@ impl Place {
         let path = self.run_path(run.name());
         let deleting = run.object["metadata"]["deletionTimestamp"].is_string();
         let ended = is_final(names::text(&status["phase"]));
-        let patch = match run.name() {
+        let change = match run.name() {
             "suspended" if status["suspendedAt"].is_string() && spec["suspend"] == true => json!({"suspend": false}),
             "aborted" if spec["abort"].is_null() && is_at(status, "nap", "Active") => json!({"abort": true}),
             "again" if spec["rerun"].is_null() && ended => json!({"rerun": "2", "cycles": 1}),
@@ -129,7 +129,7 @@ impl Place {
             }
             _ => return Ok(()),
         };
-        self.server.call(Method::PATCH, &path, Some(&json!({"spec": patch}))).await.map(|_| ())
+        self.server.call(Method::PATCH, &path, Some(&json!({"spec": change}))).await.map(|_| ())
     }
 
     /// Writes into the status of every run that has not ended, again and again.

@@ -18,6 +18,7 @@ use crate::{
 const WATCHED: [(&str, &str); 3] =
     [("soakruns", "/apis/soak.dev/v1alpha1"), ("pods", "/api/v1"), ("configmaps", "/api/v1")];
 
+const FIRST_TRIES: u32 = 100;
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Begins to watch; everything from here on is recorded until the set is dropped.
@@ -25,11 +26,22 @@ pub async fn watch(server: &Server, namespace: &str, shared: &Arc<Shared>) -> Re
     let mut tasks = JoinSet::new();
     for (resource, root) in WATCHED {
         let path = format!("{root}/namespaces/{namespace}/{resource}");
-        let version = list(server, &path, resource, shared).await?;
+        let version = first_list(server, &path, resource, shared).await?;
         let (server, shared) = (server.clone(), shared.clone());
         tasks.spawn(async move { follow(&server, &path, resource, version, &shared).await });
     }
     Ok(tasks)
+}
+
+/// The list that a session begins with: a kind that has just been installed is not served at once.
+async fn first_list(server: &Server, path: &str, resource: &'static str, shared: &Shared) -> Result<String> {
+    for _ in 0..FIRST_TRIES {
+        if let Ok(version) = list(server, path, resource, shared).await {
+            return Ok(version);
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    list(server, path, resource, shared).await
 }
 
 async fn list(server: &Server, path: &str, resource: &'static str, shared: &Shared) -> Result<String> {

@@ -11,7 +11,7 @@ use super::{Facts, Violation, violated};
 
 pub(super) fn check(history: &History, facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for run in facts.expected {
-        let versions = history.runs().into_iter().filter(|it| it[0].name() == run.name).next_back();
+        let versions = history.runs().into_iter().rfind(|it| it[0].name() == run.name);
         let Some(last) = versions.and_then(|it| it.last().copied()) else {
             violated(found, "L1", format!("run {} was never seen", run.name));
             continue;

@@ -58,13 +58,16 @@ impl<'a> Records<'a> {
             return Err(format!("the record {part} of attempt {attempt} was stored after it was counted"));
         }
         let content = text(&map.object["data"]["record.json"]);
-        let digest: String =
-            Sha256::digest(content.as_bytes()).iter().fold("sha256:".into(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = digest(content);
         if text(&map.object["metadata"]["annotations"]["soak.dev/digest"]) != digest {
             return Err(format!("the record {part} does not match its digest"));
         }
         Ok((digest, serde_json::from_str(content).unwrap_or_default()))
     }
+}
+
+fn digest(content: &str) -> String {
+    Sha256::digest(content.as_bytes()).iter().fold("sha256:".into(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn counted(before: &Version, after: &Version, records: &Records<'_>, found: &mut Vec<Violation>) {
@@ -148,13 +151,13 @@ mod tests {
 
     fn record(revision: u64, owner: &str, part: &str, content: &Value) -> Version {
         let content = content.to_string();
-        let digest: String = Sha256::digest(content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest(&content);
         let mut labels = json!({"soak.dev/record": part, "soak.dev/run-attempt": "1"});
         if part == "1" {
             labels = json!({"soak.dev/record": "cycle", "soak.dev/cycle": "1", "soak.dev/run-attempt": "1"});
         }
         let metadata = json!({"name": part, "uid": format!("{part}-{owner}"), "labels": labels, "ownerReferences": [{"uid": owner}],
-            "annotations": {"soak.dev/digest": format!("sha256:{digest}")}});
+            "annotations": {"soak.dev/digest": digest}});
         sample::version("configmaps", revision, json!({"metadata": metadata, "data": {"record.json": content}}))
     }
 

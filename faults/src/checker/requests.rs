@@ -108,14 +108,13 @@ fn pauses(history: &History, found: &mut Vec<Violation>) {
     }
     for ((_, method, path), mut times) in failures {
         times.sort_unstable();
-        if let Some(window) = times.windows(FAILURES_IN_WINDOW).find(|it| it[it.len() - 1] - it[0] < WINDOW_MILLIS) {
+        if let Some(window) = times.windows(FAILURES_IN_WINDOW).find(|it| it[it.len() - 1] - it[0] < WINDOW_MILLIS)
+            && let [first, ..] = window
+        {
             violated(
                 found,
                 "L5",
-                format!(
-                    "{method} {path} failed {FAILURES_IN_WINDOW} times within 10 s of {} ms: no pause grows",
-                    window[0]
-                ),
+                format!("{method} {path} failed {FAILURES_IN_WINDOW} times within 10 s of {first} ms: no pause grows"),
             );
         }
     }
@@ -180,7 +179,7 @@ mod tests {
     #[test]
     fn failures_need_pauses() {
         let fails = |gap: u128| {
-            (0..20).map(|turn| Request { at: turn * gap, told: 403, ..sample::request("PUT", "/x", json!({})) })
+            (0..20).map(move |turn| Request { at: turn * gap, told: 403, ..sample::request("PUT", "/x", json!({})) })
         };
         assert!(judge(fails(100).map(|it| Request { key: None, ..it }).collect()).contains(&"L5"));
         assert!(judge(fails(2_000).map(|it| Request { key: None, ..it }).collect()).is_empty());

@@ -29,6 +29,7 @@ pub fn version(resource: &'static str, revision: u64, mut object: Value) -> Vers
 }
 
 /// A version of the run `r` with uid `u` and that status.
+#[allow(clippy::needless_pass_by_value, reason = "the tests write statuses in place")]
 pub fn run(revision: u64, status: Value) -> Version {
     version(
         "soakruns",

@@ -110,7 +110,12 @@ impl<'a> Daemon<'a> {
         while started_at(pid).is_some() && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
-        self.start(std::path::Path::new(program), arguments, &path.unwrap_or_default())
+        // Its ports may stay taken for a moment, while the last threads end.
+        while self.pid().is_none() && Instant::now() < end {
+            self.start(std::path::Path::new(program), arguments, path.as_deref().unwrap_or_default())?;
+            thread::sleep(Duration::from_millis(500));
+        }
+        self.check()
     }
 
     fn log(&self) -> PathBuf {
