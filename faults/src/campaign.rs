@@ -17,6 +17,8 @@ use crate::{
     session::{self, Outcome, Setup},
 };
 
+/// Violations of one promise that are printed.
+const SHOWN: usize = 5;
 /// Writes that one session is crashed at.
 const TARGETS: usize = 8;
 /// Rounds of sessions that may be spent on writes that no seed has crashed.
@@ -146,8 +148,17 @@ fn tell(turn: usize, count: usize, outcome: &Outcome) {
         "{turn}/{count} {scenario} {seed}: {verdict}, {seconds:.0} s, {requests} requests, {}",
         faults.join(", ")
     );
+    let mut by_rule: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for violation in violations {
-        eprintln!("   {}: {}", violation.rule, violation.text);
+        by_rule.entry(violation.rule).or_default().push(&violation.text);
+    }
+    for (rule, texts) in by_rule {
+        for text in texts.iter().take(SHOWN) {
+            eprintln!("   {rule}: {text}");
+        }
+        if texts.len() > SHOWN {
+            eprintln!("   {rule}: and {} more", texts.len() - SHOWN);
+        }
     }
     if !violations.is_empty() {
         eprintln!(

@@ -62,6 +62,8 @@ pub struct Setup {
     pub machine: Arc<dyn Machine>,
     /// Where logs and histories go.
     pub folder: PathBuf,
+    /// Keep histories of sessions in which all was well, too.
+    pub keep: bool,
 }
 
 /// What came of a session.
@@ -139,7 +141,7 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
     let facts = Facts { scenario, keeps_verdicts: script.keeps_verdicts(), expected: &runs };
     let outcome = shared.recorder.with(|history| {
         violations.extend(checker::check(history, &facts));
-        if !violations.is_empty() {
+        if setup.keep || !violations.is_empty() {
             let _ = fs::write(folder.join("history.jsonl"), history.dump());
         }
         let writes = || history.requests.iter().filter(|request| request.key.is_some());

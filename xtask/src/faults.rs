@@ -79,6 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
         without: None,
         machine: Arc::new(cluster),
         folder,
+        keep: options.replay.is_some(),
     };
     let campaign = campaign::Options {
         seeds: options.seeds,
