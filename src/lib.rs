@@ -11,3 +11,5 @@ pub mod operator;
 pub mod results;
 pub mod steps;
 pub mod telemetry;
+
+mod switches;

@@ -31,7 +31,7 @@ const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user")
 /// No call is repeated by the client: whoever makes a POST has to look before making it again (kube 2082). A call that
 /// is neither a watch nor a log ends within [`CALL_DEADLINE`]; watches have the watcher's idle timeout instead.
 pub fn connect(mut config: Config) -> kube::Result<Client> {
-    config.default_retry = false;
+    config.default_retry = crate::switches::without("post-retry-off");
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = None;
     config.write_timeout = Some(CALL_DEADLINE);

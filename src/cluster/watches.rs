@@ -23,6 +23,8 @@ use super::{
 
 /// A watch goes on for so long after its last lease: the next cycle often waits for the same.
 const LINGER: Duration = Duration::from_mins(1);
+/// A refusal has to last for so long: kube-apiserver refuses everybody for a moment when it starts, until it has read the roles.
+const DENIED_PATIENCE: Duration = Duration::from_secs(5);
 /// Watches at the same time, each a connection of its own.
 const MAX_WATCHES: usize = 1_024;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -58,6 +60,9 @@ struct Key {
 struct State {
     synced: bool,
     failure: Option<ApiFailure>,
+    /// Since when failures of this class come.
+    failing_since: Option<Instant>,
+    denial_told: bool,
     objects: HashMap<String, Arc<DynamicObject>>,
     /// A list that is being read; none between lists.
     listing: Option<HashMap<String, Arc<DynamicObject>>>,
@@ -233,6 +238,7 @@ impl State {
     fn lookup(&self, name: &str) -> Lookup {
         match &self.failure {
             // What was known stays good enough while the server stumbles; a right that was taken away does not.
+            Some(failure) if self.may_pass(failure) => self.known(name),
             Some(failure) if !self.synced || failure.class != Class::Transient && failure.class != Class::Conflict => {
                 Lookup::Failed {
                     reason: failure.class.reason().into(),
@@ -240,9 +246,20 @@ impl State {
                     transient: failure.class.is_transient(),
                 }
             }
-            _ if !self.synced => Lookup::Syncing,
-            _ => self.objects.get(name).map_or(Lookup::Absent, |object| Lookup::Present(object.clone())),
+            _ => self.known(name),
         }
+    }
+
+    fn known(&self, name: &str) -> Lookup {
+        if !self.synced {
+            return Lookup::Syncing;
+        }
+        self.objects.get(name).map_or(Lookup::Absent, |object| Lookup::Present(object.clone()))
+    }
+
+    /// Whether a refusal is too young to be believed.
+    fn may_pass(&self, failure: &ApiFailure) -> bool {
+        failure.class == Class::Forbidden && self.failing_since.is_some_and(|since| since.elapsed() < DENIED_PATIENCE)
     }
 
     /// Takes in an event and answers with the runs to be woken.
@@ -250,7 +267,12 @@ impl State {
         let event = match event {
             Ok(event) => event,
             Err(failure) => {
-                let news = self.failure.as_ref().is_none_or(|old| old.class != failure.class);
+                let same = self.failure.as_ref().is_some_and(|old| old.class == failure.class);
+                let before = self.failing_since.filter(|_| same);
+                self.failing_since = Some(before.unwrap_or_else(Instant::now));
+                // A refusal is told twice: when it comes, and when it has to be believed.
+                let news = !same || failure.class == Class::Forbidden && !self.may_pass(&failure) && !self.denial_told;
+                self.denial_told = failure.class == Class::Forbidden && !self.may_pass(&failure);
                 self.failure = Some(failure);
                 return if news { self.interested(|_| true) } else { Vec::new() };
             }
@@ -365,6 +387,12 @@ mod tests {
         assert!(matches!(state.lookup("a"), Lookup::Absent));
         let woken = state.take_in(Err(ApiFailure::definite(Class::Forbidden, "may not list")), &types());
         assert_eq!(woken, [run("one")]);
+        assert!(matches!(state.lookup("a"), Lookup::Absent), "a server that has just started refuses everybody");
+        state.failing_since = Instant::now().checked_sub(DENIED_PATIENCE);
+        let woken = state.take_in(Err(ApiFailure::definite(Class::Forbidden, "may not list")), &types());
+        assert_eq!(woken, [run("one")]);
         assert!(matches!(state.lookup("a"), Lookup::Failed { transient: false, .. }));
+        let woken = state.take_in(Err(ApiFailure::definite(Class::Forbidden, "may not list")), &types());
+        assert!(woken.is_empty(), "it is told once");
     }
 }

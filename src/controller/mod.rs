@@ -37,6 +37,8 @@ pub use leader::{LEASE, Leadership};
 
 /// Readiness check: the caches of runs and pods are filled.
 pub const CACHES: &str = "caches";
+/// A watch of runs that hears nothing for so long (and the watcher's margin of 5 s) is made anew: the connection may be dead.
+const WATCH_SECONDS: u32 = 120;
 /// How often the gauges that count all runs are set.
 const CENSUS: Duration = Duration::from_secs(5);
 
@@ -118,7 +120,7 @@ impl Operator {
         let guarded = wakes.map(|run| {
             ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default())
         });
-        let controller = Controller::new(runs, watcher::Config::default().streaming_lists())
+        let controller = Controller::new(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(guarded)
             .graceful_shutdown_on(shutdown);

@@ -164,7 +164,8 @@ async fn step(subject: &Subject, task: &Task, key: StepKey) -> Outcome {
 async fn carry_out_without_plan(shell: &Shell, run: &SoakRun, effect: Effect) -> Outcome {
     match effect {
         Effect::DeletePod { name, uid } => match steps::delete_pod(&shell.cluster, &identity(run), &name, &uid).await {
-            Ok(()) => Outcome::Done,
+            // Until the watch has told of it, the deletion is asked for again, but not all the time.
+            Ok(()) => Outcome::TryAgain,
             Err(failure) => {
                 warn!(pod = name, %failure, "a pod could not be deleted");
                 Outcome::TryAgain
@@ -193,13 +194,12 @@ async fn delete_run(shell: &Shell, run: &SoakRun) -> Outcome {
         ..DeleteParams::background()
     };
     match runs.delete(&run.name_any(), &parameters).await {
-        Ok(_) => Outcome::Done,
-        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Outcome::Done,
-        Err(error) => {
-            warn!(%error, "a finished run could not be deleted");
-            Outcome::TryAgain
-        }
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+        Err(error) => warn!(%error, "a finished run could not be deleted"),
     }
+    // A cache that lags behind asks for it again: not all the time.
+    Outcome::TryAgain
 }
 
 fn span(run: &SoakRun, effect: &Effect) -> tracing::Span {

@@ -15,6 +15,10 @@ use crate::api::{SoakRun, SoakRunStatus, names};
 pub async fn status(client: &Client, run: &SoakRun, status: &SoakRunStatus) -> kube::Result<SoakRun> {
     let metadata = &run.metadata;
     let name = metadata.name.as_deref().unwrap_or_default();
+    if crate::switches::without("precondition") {
+        let api: Api<SoakRun> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
+        return api.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+    }
     // The server takes only the status from this, so the spec stays at home.
     let body = json!({
         "apiVersion": SoakRun::api_version(&()),

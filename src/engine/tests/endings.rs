@@ -197,6 +197,18 @@ fn a_spec_that_changes_without_a_rerun_ends_the_attempt_and_a_rerun_begins_anoth
 }
 
 #[test]
+fn a_rerun_is_validated_again_and_leaves_the_old_end_until_it_begins() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.go(HOUR);
+    world.phases.clear();
+    world.edit(json!({"rerun": "2"}));
+    world.validation = Some(Validation::Invalid { reason: "InvalidSpec".into(), message: "no such kind".into() });
+    world.go(HOUR);
+    assert_eq!(world.phases, [RunPhase::Validating, RunPhase::Failed], "the new spec was judged, not the old one");
+    assert_eq!((world.status().attempt, world.status().reason.as_str()), (2, "InvalidSpec"));
+}
+
+#[test]
 fn a_finished_run_is_deleted_when_its_time_to_live_is_over() {
     let mut world = World::new(json!({"ttlAfterFinished": "1h", "phases": phases(&[("work", &["say"])])}));
     world.go(HOUR);

@@ -236,6 +236,12 @@ impl World {
             if self.phases.last() != Some(&decision.status.phase) {
                 self.phases.push(decision.status.phase);
             }
+            let generation = self.run.metadata.generation.unwrap();
+            assert_eq!(decision.status.observed_generation, generation, "S3: a write tells the generation acted on");
+            if decision.status.attempt != self.status().attempt {
+                // As the shell does: a new attempt knows nothing of the last one's spec.
+                self.asked_to_validate = false;
+            }
             self.run.status = Some(decision.status);
             self.writes += 1;
             actions += 1;

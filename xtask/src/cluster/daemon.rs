@@ -95,6 +95,29 @@ impl<'a> Daemon<'a> {
         let _ = fs::remove_file(self.file());
     }
 
+    /// Kills it and starts it again as it was started.
+    pub fn restart(&self) -> Result<()> {
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name))?;
+        let read = |file: &str| -> Result<Vec<String>> {
+            let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+            Ok(text.split_terminator('\0').map(str::to_owned).collect())
+        };
+        let line = read("cmdline")?;
+        let path = read("environ")?.iter().find_map(|it| it.strip_prefix("PATH=").map(str::to_owned));
+        let (program, arguments) = line.split_first().context("the daemon has no command line")?;
+        self.stop(Duration::ZERO);
+        let end = Instant::now() + Duration::from_secs(5);
+        while started_at(pid).is_some() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Its ports may stay taken for a moment, while the last threads end.
+        while self.pid().is_none() && Instant::now() < end {
+            self.start(std::path::Path::new(program), arguments, path.as_deref().unwrap_or_default())?;
+            thread::sleep(Duration::from_millis(500));
+        }
+        self.check()
+    }
+
     fn log(&self) -> PathBuf {
         self.layout.path("logs").join(format!("{}.log", self.name))
     }

@@ -11,6 +11,7 @@ mod teardown;
 use std::{
     env,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -61,6 +62,46 @@ impl Running {
             bail!("cluster {} has no real node to load images into", self.layout.name);
         }
         node::load(&self.layout, &tools::build(tools::NODE)?, tar)
+    }
+
+    /// Kills a daemon and starts it again as it was started.
+    pub fn restart_daemon(&self, name: &str) -> Result<()> {
+        self.daemon(name)?.restart()
+    }
+
+    /// Sends a signal, such as `-STOP`, to a daemon.
+    pub fn signal_daemon(&self, name: &str, signal: &str) -> Result<()> {
+        let pid = self.daemon(name)?.pid().with_context(|| format!("{name} does not run"))?;
+        daemon::signal(pid, signal);
+        Ok(())
+    }
+
+    /// Makes etcd forget all revisions but the newest.
+    pub fn compact_etcd(&self) -> Result<()> {
+        let status: serde_json::Value = serde_json::from_slice(&self.etcdctl(&["endpoint", "status", "-w", "json"])?)?;
+        let revision = status[0]["Status"]["header"]["revision"].as_u64().context("etcd tells no revision")?;
+        self.etcdctl(&["compact", &revision.to_string()]).map(|_| ())
+    }
+
+    fn etcdctl(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        let program = tools::build(&["etcdctl"])?.join("etcdctl");
+        let endpoint = format!("--endpoints=http://127.0.0.1:{}", self.layout.port(2379));
+        let mut command = Command::new("nsenter");
+        if self.layout.mode == Mode::Node {
+            command.arg(format!("--net=/run/netns/{}", self.layout.netns()));
+        }
+        let output = command.arg("--").arg(program).arg(endpoint).args(arguments).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            bail!("etcdctl {} ended with {}", arguments.join(" "), output.status);
+        }
+        Ok(output.stdout)
+    }
+
+    fn daemon(&self, name: &str) -> Result<Daemon<'_>> {
+        // Where the node is simulated, its kubelet is.
+        let name = if name == "kubelet" && self.layout.mode == Mode::Simulated { simulated::DAEMON } else { name };
+        let name = daemons(&self.layout).into_iter().find(|it| *it == name);
+        Ok(Daemon::new(&self.layout, name.context("the cluster has no such daemon")?))
     }
 }
 

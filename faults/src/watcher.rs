@@ -1,0 +1,86 @@
+//! An independent watch of one namespace: each version of each run, pod and `ConfigMap`, past no proxy.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::{
+    api::{Lines, Server},
+    history::Version,
+    names,
+    shared::Shared,
+    stream,
+};
+
+/// What is watched: resource and path before the namespace.
+const WATCHED: [(&str, &str); 3] =
+    [("soakruns", "/apis/soak.dev/v1alpha1"), ("pods", "/api/v1"), ("configmaps", "/api/v1")];
+
+const FIRST_TRIES: u32 = 100;
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Begins to watch; everything from here on is recorded until the set is dropped.
+pub async fn watch(server: &Server, namespace: &str, shared: &Arc<Shared>) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    for (resource, root) in WATCHED {
+        let path = format!("{root}/namespaces/{namespace}/{resource}");
+        let version = first_list(server, &path, resource, shared).await?;
+        let (server, shared) = (server.clone(), shared.clone());
+        tasks.spawn(async move { follow(&server, &path, resource, version, &shared).await });
+    }
+    Ok(tasks)
+}
+
+/// The list that a session begins with: a kind that has just been installed is not served at once.
+async fn first_list(server: &Server, path: &str, resource: &'static str, shared: &Shared) -> Result<String> {
+    for _ in 0..FIRST_TRIES {
+        if let Ok(version) = list(server, path, resource, shared).await {
+            return Ok(version);
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    list(server, path, resource, shared).await
+}
+
+async fn list(server: &Server, path: &str, resource: &'static str, shared: &Shared) -> Result<String> {
+    let list = server.get(path).await?.unwrap_or_default();
+    for item in list["items"].as_array().into_iter().flatten() {
+        note(resource, "ADDED", item.clone(), shared);
+    }
+    Ok(names::text(&list["metadata"]["resourceVersion"]).to_owned())
+}
+
+async fn follow(server: &Server, path: &str, resource: &'static str, mut version: String, shared: &Shared) {
+    loop {
+        let mut lines = Lines::default();
+        let mut expired = false;
+        if let Ok(mut body) = server.watch(path, &version).await {
+            expired = body.status() == 410;
+            while let Ok(Some(piece)) = body.chunk().await {
+                for line in lines.feed(&piece) {
+                    let Some((type_, object)) = stream::event(&line) else { continue };
+                    if type_ == "ERROR" {
+                        expired |= object["code"] == 410;
+                        continue;
+                    }
+                    names::text(&object["metadata"]["resourceVersion"]).clone_into(&mut version);
+                    note(resource, &type_, object, shared);
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+        if expired && let Ok(now) = list(server, path, resource, shared).await {
+            shared.recorder.gap();
+            version = now;
+        }
+    }
+}
+
+fn note(resource: &'static str, type_: &str, object: Value, shared: &Shared) {
+    if matches!(type_, "ADDED" | "MODIFIED" | "DELETED") {
+        let at = shared.recorder.now();
+        shared.recorder.version(Version { at, resource, gone: type_ == "DELETED", object });
+    }
+}
