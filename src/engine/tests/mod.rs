@@ -1,6 +1,7 @@
 //! Tests of the engine: time is moved by hand, the outside is a small simulated world.
 
 mod endings;
+mod explore;
 mod plans;
 mod properties;
 mod steps;

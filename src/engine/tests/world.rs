@@ -40,6 +40,7 @@ pub struct Pod {
 }
 
 /// Everything outside of the engine.
+#[derive(Clone)]
 pub struct World {
     pub run: SoakRun,
     pub now: DateTime<Utc>,
@@ -100,6 +101,11 @@ impl World {
     pub fn fate(mut self, step: &str, fates: &[Fate]) -> Self {
         self.fates.insert(step.into(), fates.to_vec());
         self
+    }
+
+    /// Whether the answer to a validation is on its way.
+    pub fn asked_to_validate(&self) -> bool {
+        self.asked_to_validate
     }
 
     pub fn status(&self) -> SoakRunStatus {
@@ -353,8 +359,8 @@ impl World {
         panic!("it never settles: {:#?}", self.status());
     }
 
-    /// Moves the clock to the next moment at which something can happen.
-    pub fn pass_time(&mut self) {
+    /// The next moment at which something can happen by itself.
+    pub fn next_moment(&self) -> Option<DateTime<Utc>> {
         let wake = decide(self.plan.as_ref(), &self.run, &self.seen(), self.now).wake_at;
         let pods = self.pods.values().filter_map(|pod| {
             let (started, stopped) =
@@ -365,8 +371,12 @@ impl World {
             };
             [Some(started), stopped, ended].into_iter().flatten().filter(|at| *at > self.now).min()
         });
-        let next = pods.chain(wake).filter(|at| *at > self.now).min();
-        self.now = next.unwrap_or_else(|| {
+        pods.chain(wake).filter(|at| *at > self.now).min()
+    }
+
+    /// Moves the clock to the next moment at which something can happen.
+    pub fn pass_time(&mut self) {
+        self.now = self.next_moment().unwrap_or_else(|| {
             assert!(self.run.spec.suspend || !self.store_works, "nothing will ever wake it: {:#?}", self.status());
             self.now + TimeDelta::minutes(1)
         });
