@@ -1,5 +1,6 @@
 //! `cargo xtask`: the local cluster, the demo, the tests, generated files.
 
+mod bench;
 mod cluster;
 mod demo;
 mod example;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(long, default_value = "demo")]
         cluster: String,
     },
+    /// Measure a release build against what the cluster can do at all; the last line is JSON.
+    Bench(bench::Options),
     /// Write the files that are made from the code.
     Generate {
         /// Only tell what is stale.
@@ -122,6 +125,7 @@ fn run(command: Command) -> Result<()> {
             println!("{figures}");
             Ok(())
         }
+        Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Cluster(command) => run_cluster(command),
     }
