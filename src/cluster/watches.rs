@@ -66,8 +66,8 @@ struct State {
     objects: HashMap<String, Arc<DynamicObject>>,
     /// A list that is being read; none between lists.
     listing: Option<HashMap<String, Arc<DynamicObject>>>,
-    /// Who waits for which name, by the number of the lease.
-    interests: HashMap<u64, (RunRef, String)>,
+    /// Who waits for which name, and by which lease.
+    interests: HashMap<String, HashMap<u64, RunRef>>,
     next_lease: u64,
     idle_since: Option<Instant>,
 }
@@ -82,7 +82,7 @@ struct Inner {
     wake: Wake,
     failed: OnWatchFailure,
     runtime: Handle,
-    shared: Mutex<HashMap<Key, Shared>>,
+    shared: Mutex<HashMap<Arc<Key>, Shared>>,
 }
 
 /// The shared watches.
@@ -94,7 +94,7 @@ pub struct Watches {
 /// Keeps a watch going and a run woken by changes of one object. Both end when it is dropped.
 pub struct Lease {
     watches: Weak<Inner>,
-    key: Key,
+    key: Arc<Key>,
     number: u64,
     name: String,
     state: Arc<Mutex<State>>,
@@ -134,6 +134,7 @@ impl Watches {
             namespace: kind.place(namespace).map(Into::into),
         };
         let mut shared = lock(&self.inner.shared);
+        let key = shared.get_key_value(&key).map_or_else(|| Arc::new(key.clone()), |(known, _)| known.clone());
         if !shared.contains_key(&key) && shared.len() >= MAX_WATCHES {
             return Err(ApiFailure::definite(Class::Transient, format!("{MAX_WATCHES} watches are open already")));
         }
@@ -192,13 +193,13 @@ impl Drop for Lease {
         let Some(inner) = self.watches.upgrade() else { return };
         let mut shared = lock(&inner.shared);
         let mut state = lock(&self.state);
-        if !state.dismiss(self.number, Instant::now()) {
+        if !state.dismiss(self.number, &self.name, Instant::now()) {
             return;
         }
         if state.failure.is_some() && !state.synced {
             // It has never told anything, and would go on asking in vain.
             drop(state);
-            shared.remove(&self.key);
+            shared.remove(&*self.key);
             return;
         }
         drop(state);
@@ -223,13 +224,18 @@ impl State {
     fn admit(&mut self, run: RunRef, name: &str) -> u64 {
         self.idle_since = None;
         self.next_lease += 1;
-        self.interests.insert(self.next_lease, (run, name.to_owned()));
+        self.interests.entry(name.to_owned()).or_default().insert(self.next_lease, run);
         self.next_lease
     }
 
     /// Answers whether nobody is interested any more.
-    fn dismiss(&mut self, number: u64, now: Instant) -> bool {
-        self.interests.remove(&number);
+    fn dismiss(&mut self, number: u64, name: &str, now: Instant) -> bool {
+        if let Some(leases) = self.interests.get_mut(name) {
+            leases.remove(&number);
+            if leases.is_empty() {
+                self.interests.remove(name);
+            }
+        }
         let idle = self.interests.is_empty();
         self.idle_since = idle.then_some(now);
         idle
@@ -274,7 +280,7 @@ impl State {
                 let news = !same || failure.class == Class::Forbidden && !self.may_pass(&failure) && !self.denial_told;
                 self.denial_told = failure.class == Class::Forbidden && !self.may_pass(&failure);
                 self.failure = Some(failure);
-                return if news { self.interested(|_| true) } else { Vec::new() };
+                return if news { self.all_interested(|_| true) } else { Vec::new() };
             }
         };
         match event {
@@ -294,30 +300,37 @@ impl State {
                 let version = |object: Option<&Arc<DynamicObject>>| {
                     object.and_then(|object| object.metadata.resource_version.clone())
                 };
-                self.interested(|name| first || version(old.get(name)) != version(self.objects.get(name)))
+                self.all_interested(|name| first || version(old.get(name)) != version(self.objects.get(name)))
             }
             Event::Apply(object) => {
                 self.failure = None;
                 let (name, object) = trim(object, types);
                 self.objects.insert(name.clone(), object);
-                self.interested(|other| other == name)
+                self.interested(&name)
             }
             Event::Delete(object) => {
                 self.failure = None;
                 let name = object.metadata.name.unwrap_or_default();
                 self.objects.remove(&name);
-                self.interested(|other| other == name)
+                self.interested(&name)
             }
         }
     }
 
-    fn interested(&self, concerns: impl Fn(&str) -> bool) -> Vec<RunRef> {
-        let mut runs: Vec<RunRef> =
-            self.interests.values().filter(|(_, name)| concerns(name)).map(|(run, _)| run.clone()).collect();
-        runs.sort();
-        runs.dedup();
-        runs
+    fn interested(&self, name: &str) -> Vec<RunRef> {
+        unique(self.interests.get(name).into_iter().flat_map(HashMap::values))
     }
+
+    fn all_interested(&self, concerns: impl Fn(&str) -> bool) -> Vec<RunRef> {
+        unique(self.interests.iter().filter(|(name, _)| concerns(name)).flat_map(|(_, leases)| leases.values()))
+    }
+}
+
+fn unique<'a>(runs: impl Iterator<Item = &'a RunRef>) -> Vec<RunRef> {
+    let mut runs: Vec<RunRef> = runs.cloned().collect();
+    runs.sort();
+    runs.dedup();
+    runs
 }
 
 fn trim(mut object: DynamicObject, types: &TypeMeta) -> (String, Arc<DynamicObject>) {

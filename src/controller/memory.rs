@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::{
@@ -117,15 +118,17 @@ pub struct Recalled {
 }
 
 impl Memory {
-    /// The newer of the object at hand and the last one that a write returned: a cache may lag behind the writes.
-    pub fn newest(&self, at_hand: Arc<SoakRun>) -> Arc<SoakRun> {
+    /// The run as the last write left it, unless the cache (which may lag behind writes) holds a newer one.
+    pub fn newest(&self, cached: &ObjectMeta) -> Option<Arc<SoakRun>> {
+        self.0.lock().newest.clone().filter(|written| version(&written.metadata) >= version(cached))
+    }
+
+    /// Lets the parsed run go when the cache holds the same: runs that rest should cost little.
+    pub fn rest(&self, cached: &ObjectMeta) {
         let mut inner = self.0.lock();
-        let newest = match inner.newest.take() {
-            Some(written) if version(&written) > version(&at_hand) => written,
-            _ => at_hand,
-        };
-        inner.newest = Some(newest.clone());
-        newest
+        if inner.newest.as_ref().is_some_and(|written| version(&written.metadata) <= version(cached)) {
+            inner.newest = None;
+        }
     }
 
     /// Remembers the object that a write returned. A new attempt of the run forgets what was found out for the last.
@@ -256,8 +259,8 @@ impl Memory {
 }
 
 /// Resource versions of one resource are numbers that grow (KEP-5504).
-fn version(run: &SoakRun) -> u64 {
-    run.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 fn pause(failures: u32) -> Duration {
@@ -299,8 +302,12 @@ mod tests {
     fn a_cache_that_lags_behind_a_write_is_not_believed() {
         let memory = Memory::default();
         memory.written(run("12"));
-        assert_eq!(version(&memory.newest(run("9"))), 12);
-        assert_eq!(version(&memory.newest(run("101"))), 101);
+        assert!(memory.newest(&run("9").metadata).is_some());
+        memory.rest(&run("9").metadata);
+        assert!(memory.newest(&run("12").metadata).is_some(), "the cache had not caught up when the run rested");
+        assert!(memory.newest(&run("101").metadata).is_none());
+        memory.rest(&run("12").metadata);
+        assert!(memory.newest(&run("9").metadata).is_none());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The shell around the engine: it observes, asks for a decision, writes the status and performs what was asked for.
 
+mod accepted;
+mod cached;
 mod leader;
 mod memory;
 mod notes;
@@ -11,27 +13,30 @@ mod series;
 mod soakrun;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use kube::{
-    Api, Client,
-    core::DeserializeGuard,
+    Api, Client, Resource,
     runtime::{
-        Controller,
-        controller::Config,
-        reflector::{ObjectRef, Store},
+        Controller, WatchStreamExt,
+        controller::{Action, Config},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
+use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
     api::{SoakRun, status::RunPhase},
     cluster::Cluster,
-    telemetry::{ErrorClass, Health, Metrics},
+    telemetry::{Health, Metrics},
 };
+
+use cached::CachedRun;
 
 pub use leader::{LEASE, Leadership};
 
@@ -41,6 +46,9 @@ pub const CACHES: &str = "caches";
 const WATCH_SECONDS: u32 = 120;
 /// How often the gauges that count all runs are set.
 const CENSUS: Duration = Duration::from_secs(5);
+
+/// Records whose uid is remembered. Older ones are read before they are deleted.
+const KNOWN_RECORDS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// What an operator process is told at its start.
 #[derive(Clone, Debug)]
@@ -60,6 +68,9 @@ pub(crate) struct Shell {
     client: Client,
     cluster: Arc<Cluster>,
     plans: plans::Plans,
+    accepted: accepted::Accepted,
+    /// Uids of records that this process has stored, by name: whoever knows it can delete one without reading it before.
+    stored: Mutex<LruCache<String, String>>,
     memories: memory::Memories,
     notes: notes::Notes,
     metrics: Metrics,
@@ -96,6 +107,8 @@ impl Operator {
         let shell = Shell {
             cluster: Arc::new(Cluster::start(&client, settings.namespace.as_deref(), &wake_run, &restarted)),
             plans: plans::Plans::new(),
+            accepted: accepted::Accepted::new(),
+            stored: Mutex::new(LruCache::new(KNOWN_RECORDS)),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),
             kubernetes_version: version.git_version,
@@ -112,19 +125,23 @@ impl Operator {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
         let Self { shell, woken, settings } = self;
         let client = shell.client.clone();
-        let runs: Api<DeserializeGuard<SoakRun>> = match &settings.namespace {
+        let runs: Api<CachedRun> = match &settings.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
         let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
-        let guarded = wakes.map(|run| {
-            ObjectRef::<DeserializeGuard<SoakRun>>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default())
-        });
-        let controller = Controller::new(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
+        let wakes = wakes
+            .map(|run| ObjectRef::<CachedRun>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()));
+        let specs = cached::Specs::default();
+        let (store, writer) = reflector::store();
+        let changed = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
+            .modify(move |run| specs.share(run))
+            .reflect(writer)
+            .applied_objects();
+        let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
-            .reconcile_on(guarded)
+            .reconcile_on(wakes)
             .graceful_shutdown_on(shutdown);
-        let store = controller.store();
         let census = tokio::spawn(census(store, shell.clone()));
         controller
             .run(reconcile, after_error, shell)
@@ -140,35 +157,17 @@ impl Operator {
     }
 }
 
-async fn reconcile(
-    run: Arc<DeserializeGuard<SoakRun>>,
-    shell: Arc<Shell>,
-) -> Result<kube::runtime::controller::Action, soakrun::ReconcileError> {
-    match &run.0 {
-        Ok(run) => soakrun::reconcile(Arc::new(run.clone()), shell).await,
-        Err(error) => {
-            // Nothing of it can be trusted, its status included; the schema refuses such objects, so this one is older than the schema.
-            warn!(namespace = error.metadata.namespace, run = error.metadata.name, %error, "a run can't be read and is left alone until it changes");
-            shell.metrics.reconcile_failed(ErrorClass::Terminal);
-            Ok(kube::runtime::controller::Action::await_change())
-        }
-    }
+async fn reconcile(run: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, soakrun::ReconcileError> {
+    soakrun::reconcile(run, shell).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
-fn after_error(
-    run: Arc<DeserializeGuard<SoakRun>>,
-    error: &soakrun::ReconcileError,
-    shell: Arc<Shell>,
-) -> kube::runtime::controller::Action {
-    match &run.0 {
-        Ok(run) => soakrun::after_error(run, error, &shell),
-        Err(_) => kube::runtime::controller::Action::await_change(),
-    }
+fn after_error(run: Arc<CachedRun>, error: &soakrun::ReconcileError, shell: Arc<Shell>) -> Action {
+    soakrun::after_error(&run, error, &shell)
 }
 
 /// Keeps what is told about all runs together: their number by phase, readiness, the pulse.
-async fn census(store: Store<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) {
+async fn census(store: Store<CachedRun>, shell: Arc<Shell>) {
     let mut ticks = tokio::time::interval(CENSUS);
     let mut known: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
     let mut filled = false;
@@ -180,13 +179,9 @@ async fn census(store: Store<DeserializeGuard<SoakRun>>, shell: Arc<Shell>) {
         let mut counts: BTreeMap<&'static str, u64> = RunPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
         let mut seen = BTreeMap::new();
         for run in store.state() {
-            let Ok(run) = &run.0 else { continue };
-            let phase = run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase);
-            *counts.entry(phase.as_str()).or_default() += 1;
-            seen.insert(
-                run.metadata.uid.clone().unwrap_or_default(),
-                (run.metadata.namespace.clone(), run.metadata.name.clone()),
-            );
+            *counts.entry(run.phase().as_str()).or_default() += 1;
+            let metadata = run.meta();
+            seen.insert(metadata.uid.clone().unwrap_or_default(), (metadata.namespace.clone(), metadata.name.clone()));
         }
         shell.metrics.set_runs(&counts);
         if filled {

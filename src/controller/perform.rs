@@ -47,10 +47,6 @@ pub async fn perform(
 ) -> bool {
     let mut started: Vec<JoinHandle<()>> = Vec::new();
     for effect in effects {
-        if let Effect::Notify(note) = effect {
-            shell.notes.tell(run, note);
-            continue;
-        }
         let Some(task) = task(&effect, run, memory) else { continue };
         if !memory.take_on(&task) {
             continue;

@@ -15,7 +15,7 @@ use crate::{
     engine::{self, RecordSeen, Validation},
     results::{
         self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary,
-        SuccessRate, SummaryRecord, Verdict,
+        StoreError, SuccessRate, SummaryRecord, Verdict,
     },
     steps::{self, RunIdentity},
 };
@@ -29,12 +29,21 @@ use super::{
 /// Logs that are read at the same time.
 const LOG_READERS: usize = 8;
 
-/// Tries the whole spec on the server as the tenant.
+/// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
 pub async fn validate(subject: &Subject) -> Validation {
     let Subject { shell, plan, run } = subject;
+    let identity = identity(run);
+    // Who asks for a dry run wants to know how it is now.
+    if !run.spec.dry_run && shell.accepted.is_fresh(&plan.digest, &identity.account()) {
+        return Validation::Accepted;
+    }
     let status = run.status.clone().unwrap_or_default();
     let scope = engine::scope(plan, run, &status);
-    steps::validate(plan, &identity(run), &scope, &shell.cluster, &shell.step_settings).await
+    let answer = steps::validate(plan, &identity, &scope, &shell.cluster, &shell.step_settings).await;
+    if answer == Validation::Accepted {
+        shell.accepted.note(&plan.digest, &identity.account());
+    }
+    answer
 }
 
 /// Stores the record of the pass that has ended, with the last lines of each pod's log.
@@ -102,9 +111,8 @@ fn setup(status: &SoakRunStatus) -> Option<SectionSummary> {
 pub async fn prune(subject: &Subject, cycles: &[u32]) -> Outcome {
     let status = subject.run.status.clone().unwrap_or_default();
     let of = run_ref(subject, &status);
-    let names: Vec<String> = cycles.iter().map(|cycle| results::record_name(&of, RecordPart::Cycle(*cycle))).collect();
-    match results::prune(subject.shell.client.clone(), &of.namespace, &of.uid, &names).await {
-        Ok(_) => Outcome::Done,
+    match delete(subject, &of, cycles).await {
+        Ok(()) => Outcome::Done,
         Err(error) if error.is_transient() => {
             warn!(%error, "old records could not be deleted yet");
             Outcome::TryAgain
@@ -117,6 +125,23 @@ pub async fn prune(subject: &Subject, cycles: &[u32]) -> Outcome {
     }
 }
 
+async fn delete(subject: &Subject, of: &RunRef, cycles: &[u32]) -> Result<(), StoreError> {
+    let client = &subject.shell.client;
+    let mut others = Vec::new();
+    for cycle in cycles {
+        let name = results::record_name(of, RecordPart::Cycle(*cycle));
+        let known = subject.shell.stored.lock().pop(&name);
+        match known {
+            Some(uid) => results::delete_stored(client.clone(), &of.namespace, &name, &uid).await?,
+            None => others.push(name),
+        }
+    }
+    if !others.is_empty() {
+        results::prune(client.clone(), &of.namespace, &of.uid, &others).await?;
+    }
+    Ok(())
+}
+
 async fn store(subject: &Subject, record: &ConfigMapRecord) -> RecordSeen {
     let namespace = subject.run.metadata.namespace.as_deref().unwrap_or_default();
     if crate::switches::without("record-before-count") {
@@ -126,7 +151,10 @@ async fn store(subject: &Subject, record: &ConfigMapRecord) -> RecordSeen {
         return RecordSeen::Stored { digest };
     }
     match results::store(subject.shell.client.clone(), namespace, record).await {
-        Ok(stored) => RecordSeen::Stored { digest: stored.digest },
+        Ok(stored) => {
+            subject.shell.stored.lock().put(record.name(), stored.uid);
+            RecordSeen::Stored { digest: stored.digest }
+        }
         Err(error) => {
             warn!(%error, "a record could not be stored yet");
             RecordSeen::Failing { message: error.to_string() }

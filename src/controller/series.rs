@@ -34,7 +34,7 @@ pub fn follow(metrics: &Metrics, plan: &Parsed, run: &SoakRun, before: &SoakRunS
     let earlier = before.current.as_ref().filter(|_| section == Some((now.section, now.cycle)));
     phases(metrics, &namespace, &name, earlier, now);
     failures(metrics, plan, earlier, now);
-    if now.outcome.is_some() && earlier.is_some_and(|pass| pass.outcome.is_none()) && now.section == Section::Cycle {
+    if now.outcome.is_some() && earlier.is_none_or(|pass| pass.outcome.is_none()) && now.section == Section::Cycle {
         let outputs: Vec<(String, f64)> = steps(now)
             .flat_map(|step| {
                 step.outputs.iter().filter_map(move |(output, value)| {

@@ -8,16 +8,17 @@ use std::{
 
 use chrono::{SubsecRound, Utc};
 use futures::FutureExt;
-use kube::{ResourceExt, runtime::controller::Action};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
-    api::{SoakRun, status::SoakRunStatus},
-    engine::{self, Effect},
+    api::{SoakRun, status::SoakRunStatus, step::Beginning},
+    engine::{self, Decision, Effect, Note},
     telemetry::{ErrorClass, StatusWrite},
 };
 
-use super::{Shell, memory::Memory, observe, perform, plans::Parsed, series, write};
+use super::{Shell, cached::CachedRun, memory::Memory, observe, perform, plans::Parsed, series, write};
 
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
@@ -41,19 +42,37 @@ pub enum ReconcileError {
 }
 
 /// Looks at a run. A panic is caught, counted and tried again like an error.
-pub async fn reconcile(run: Arc<SoakRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
+pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
     let began = Instant::now();
-    let status = run.status.as_ref();
-    let position = status.and_then(|status| status.current.as_ref());
+    shell.health.tick();
+    let metadata = cached.meta();
+    let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
+    let run = match memory.newest(metadata) {
+        Some(run) => run,
+        None => match cached.read() {
+            Ok(run) => Arc::new(run),
+            Err(error) => {
+                // Nothing of it can be trusted, its status included; the schema refuses such objects, so this one is older than the schema.
+                warn!(namespace = metadata.namespace, run = metadata.name, %error, "a run can't be read and is left alone until it changes");
+                shell.metrics.reconcile_failed(ErrorClass::Terminal);
+                return Ok(Action::await_change());
+            }
+        },
+    };
+    let position = run.status.as_ref().and_then(|status| status.current.as_ref());
     let span = info_span!(
         "reconcile",
-        namespace = run.namespace().unwrap_or_default(),
-        run = run.name_any(),
+        namespace = metadata.namespace,
+        run = metadata.name,
         cycle = position.map_or(0, |pass| pass.cycle),
         phase = position.and_then(|pass| pass.phases.last()).map_or("", |phase| phase.name.as_str()),
     );
-    shell.health.tick();
-    let result = AssertUnwindSafe(visit(run, &shell)).catch_unwind().instrument(span).await;
+    let visit = async {
+        let plan = shell.plans.get(&run);
+        Visit { shell: &shell, plan, memory: &memory, run, stored: None, notes: Vec::new() }.go().await
+    };
+    let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
+    memory.rest(metadata);
     shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| {
         let text = panic
@@ -65,8 +84,9 @@ pub async fn reconcile(run: Arc<SoakRun>, shell: Arc<Shell>) -> Result<Action, R
 }
 
 /// How long a run rests after an error: by itself, without delaying others.
-pub fn after_error(run: &SoakRun, error: &ReconcileError, shell: &Shell) -> Action {
-    let memory = shell.memories.of(&run.uid().unwrap_or_default());
+pub fn after_error(cached: &CachedRun, error: &ReconcileError, shell: &Shell) -> Action {
+    let metadata = cached.meta();
+    let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
     memory.doubt();
     let class = match error {
         ReconcileError::Conflict => ErrorClass::Conflict,
@@ -78,87 +98,126 @@ pub fn after_error(run: &SoakRun, error: &ReconcileError, shell: &Shell) -> Acti
         return Action::requeue(Duration::from_millis(50));
     }
     let pause = memory.error_pause();
-    warn!(namespace = run.namespace(), run = run.name_any(), %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
+    warn!(namespace = metadata.namespace, run = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
     Action::requeue(pause)
 }
 
-async fn visit(run: Arc<SoakRun>, shell: &Arc<Shell>) -> Result<Action, ReconcileError> {
-    let memory = shell.memories.of(&run.uid().unwrap_or_default());
-    let mut run = memory.newest(run);
-    for _ in 0..MAX_ROUNDS {
-        let plan = shell.plans.get(&run);
-        let seen = observe::observe(shell, &plan, &run, &memory);
-        // The status keeps milliseconds: finer times would differ after being read back.
-        let now = Utc::now().trunc_subsecs(3);
-        let decision = engine::decide(plan.as_deref().map_err(|error| &**error), &run, &seen, now);
-        if run.status.as_ref() != Some(&decision.status) && decision.status != SoakRunStatus::default() {
-            run = store(shell, &plan, &run, &decision.status, &memory).await?;
-        }
-        let mut moved = false;
-        if let Some(wanted) = finalizer(&decision.effects) {
-            run = change_finalizer(shell, &run, wanted, &memory).await?;
-            if run.metadata.deletion_timestamp.is_some() && !wanted {
-                return Ok(forget(shell, &run));
+/// One visit. Several decisions may come before one write: what only looks needs no stored intent.
+struct Visit<'a> {
+    shell: &'a Arc<Shell>,
+    plan: Parsed,
+    memory: &'a Arc<Memory>,
+    /// The run as it was decided.
+    run: Arc<SoakRun>,
+    /// The status that the server has, where another one was decided since.
+    stored: Option<SoakRunStatus>,
+    /// To be told once that status is stored.
+    notes: Vec<Note>,
+}
+
+impl Visit<'_> {
+    async fn go(mut self) -> Result<Action, ReconcileError> {
+        for _ in 0..MAX_ROUNDS {
+            let seen = observe::observe(self.shell, &self.plan, &self.run, self.memory);
+            // The status keeps milliseconds: finer times would differ after being read back.
+            let now = Utc::now().trunc_subsecs(3);
+            let plan = self.plan.as_deref().map_err(|error| &**error);
+            let Decision { status, effects, wake_at } = engine::decide(plan, &self.run, &seen, now);
+            let finalizer = finalizer(&effects);
+            let (notes, effects): (Vec<_>, Vec<_>) =
+                effects.into_iter().partition(|effect| matches!(effect, Effect::Notify(_)));
+            self.notes.extend(notes.into_iter().filter_map(|effect| match effect {
+                Effect::Notify(note) => Some(note),
+                _ => None,
+            }));
+            self.take(status);
+            if finalizer.is_some() || !effects.iter().all(|effect| self.only_looks(effect)) {
+                self.store().await?;
             }
-            moved = true;
+            let mut moved = false;
+            if let Some(wanted) = finalizer {
+                self.change_finalizer(wanted).await?;
+                if self.run.metadata.deletion_timestamp.is_some() && !wanted {
+                    return Ok(forget(self.shell, &self.run));
+                }
+                moved = true;
+            }
+            moved |= perform::perform(self.shell, &self.plan, &self.run, self.memory, effects, PATIENCE).await;
+            if !moved {
+                self.store().await?;
+                return Ok(rest(self.shell, &self.run, self.memory, wake_at));
+            }
         }
-        moved |= perform::perform(shell, &plan, &run, &memory, decision.effects, PATIENCE).await;
-        if !moved {
-            return Ok(rest(shell, &run, &memory, decision.wake_at));
+        self.store().await?;
+        Ok(Action::requeue(Duration::ZERO))
+    }
+
+    /// Takes a decided status on.
+    fn take(&mut self, status: SoakRunStatus) {
+        if self.run.status.as_ref() == Some(&status) || status == SoakRunStatus::default() {
+            return;
+        }
+        let before = Arc::make_mut(&mut self.run).status.replace(status);
+        self.stored.get_or_insert_with(|| before.unwrap_or_default());
+    }
+
+    /// Whether an effect leaves no trace in the cluster. After a crash it is asked for again, whatever the status says.
+    fn only_looks(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Observe(_) => true,
+            Effect::Begin(key) => {
+                let leaf = self.plan.as_ref().ok().and_then(|plan| plan.leaf(key.section, &key.phase, &key.step));
+                leaf.is_some_and(|leaf| leaf.action.beginning() == Beginning::Looks)
+            }
+            _ => false,
         }
     }
-    Ok(Action::requeue(Duration::ZERO))
-}
 
-async fn store(
-    shell: &Shell,
-    plan: &Parsed,
-    run: &SoakRun,
-    status: &SoakRunStatus,
-    memory: &Memory,
-) -> Result<Arc<SoakRun>, ReconcileError> {
-    let written = write::status(&shell.client, run, status).await;
-    let outcome = match &written {
-        Ok(_) => StatusWrite::Ok,
-        Err(error) if is_conflict(error) => StatusWrite::Conflict,
-        Err(_) => StatusWrite::Error,
-    };
-    shell.metrics.status_written(outcome);
-    let stored = Arc::new(written.map_err(api_error)?);
-    let before = run.status.clone().unwrap_or_default();
-    if before.phase != status.phase {
-        info!(
-            from = before.phase.as_str(),
-            to = status.phase.as_str(),
-            reason = status.reason,
-            detail = status.message,
-            "phase changed"
-        );
+    /// Writes the status if another one was decided than the server has, and tells the notes.
+    async fn store(&mut self) -> Result<(), ReconcileError> {
+        if let Some(before) = self.stored.take() {
+            let written = write::status(&self.shell.client, &self.run).await;
+            let outcome = match &written {
+                Ok(_) => StatusWrite::Ok,
+                Err(error) if is_conflict(error) => StatusWrite::Conflict,
+                Err(_) => StatusWrite::Error,
+            };
+            self.shell.metrics.status_written(outcome);
+            self.written(written.map_err(api_error)?);
+            let after = self.run.status.as_ref().unwrap_or(&before);
+            if before.phase != after.phase {
+                info!(
+                    from = before.phase.as_str(),
+                    to = after.phase.as_str(),
+                    reason = after.reason,
+                    detail = after.message,
+                    "phase changed"
+                );
+            }
+            series::follow(&self.shell.metrics, &self.plan, &self.run, &before, after);
+        }
+        for note in self.notes.drain(..) {
+            self.shell.notes.tell(&self.run, note);
+        }
+        Ok(())
     }
-    series::follow(&shell.metrics, plan, run, &before, status);
-    memory.written(stored.clone());
-    Ok(stored)
-}
 
-async fn change_finalizer(
-    shell: &Shell,
-    run: &SoakRun,
-    wanted: bool,
-    memory: &Memory,
-) -> Result<Arc<SoakRun>, ReconcileError> {
-    match write::finalizer(&shell.client, run, wanted).await {
-        Ok(stored) => {
-            let stored = Arc::new(stored);
-            memory.written(stored.clone());
-            Ok(stored)
+    async fn change_finalizer(&mut self, wanted: bool) -> Result<(), ReconcileError> {
+        match write::finalizer(&self.shell.client, &self.run, wanted).await {
+            Ok(metadata) => self.written(metadata),
+            // Gone is as good as released.
+            Err(kube::Error::Api(status)) if status.code == 404 && !wanted => {
+                Arc::make_mut(&mut self.run).metadata.finalizers = None;
+            }
+            Err(error) => return Err(api_error(error)),
         }
-        // Gone is as good as released.
-        Err(kube::Error::Api(status)) if status.code == 404 && !wanted => {
-            let mut gone = run.clone();
-            gone.metadata.finalizers = None;
-            Ok(Arc::new(gone))
-        }
-        Err(error) => Err(api_error(error)),
+        Ok(())
+    }
+
+    /// The server holds the run as it is here, at a new version: any other change would have been a conflict.
+    fn written(&mut self, metadata: ObjectMeta) {
+        Arc::make_mut(&mut self.run).metadata = metadata;
+        self.memory.written(self.run.clone());
     }
 }
 

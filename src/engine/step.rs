@@ -168,7 +168,7 @@ fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, cont
         }
         return;
     }
-    if leaf.action.beginning() == Beginning::Repeatable {
+    if matches!(leaf.action.beginning(), Beginning::Looks | Beginning::Repeatable) {
         return context.ask(Effect::Begin(key.clone()));
     }
     remember(step, "Lost", "its intent was written, but nothing came of it", true, context.now);

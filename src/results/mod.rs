@@ -25,6 +25,6 @@ pub use from_pass::LogTail;
 pub use kube_error::StoreError;
 pub use record::{CycleRecord, CycleSchema, Environment, LogRecord, PhaseRecord, RunRef, StepRecord};
 pub use schema::schemas;
-pub use store::{Pruned, Stored, StoredRecord, prune, read, store};
+pub use store::{Pruned, Stored, StoredRecord, delete_stored, prune, read, store};
 pub use summary::{MetricSummary, SectionSummary, SuccessRate, SummaryRecord, SummarySchema, Verdict};
 pub use text::{MAX_RECORD_BYTES, RecordText, digest};

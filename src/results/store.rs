@@ -31,6 +31,8 @@ const PAGE: u32 = 32;
 pub struct Stored {
     /// The digest of the content that is in the store; not that of the record at hand if one was there before.
     pub digest: String,
+    /// The uid of its ConfigMap.
+    pub uid: String,
     /// Whether it had been stored before, by this operator before it crashed.
     pub adopted: bool,
 }
@@ -49,7 +51,7 @@ pub async fn store(client: Client, namespace: &str, record: &ConfigMapRecord) ->
     let ours = record.text().digest();
     match call(api.create(&parameters, &record.manifest()), &doing, namespace).await {
         Ok(created) if content_digest(&created).as_deref() == Some(ours) => {
-            Ok(Stored { digest: ours.to_owned(), adopted: false })
+            Ok(Stored { digest: ours.to_owned(), uid: created.uid().unwrap_or_default(), adopted: false })
         }
         Ok(_) => Err(StoreError::Terminal(format!(
             "{doing}: the server stored other content than it was given: exempt ConfigMaps labelled {} from the admission webhook that changes them, then delete this one",
@@ -94,7 +96,7 @@ fn adopt(found: &ConfigMap, record: &ConfigMapRecord, doing: &str) -> Result<Sto
     }
     match content_digest(found) {
         Some(content) if found.annotations().get(label::DIGEST) == Some(&content) => {
-            Ok(Stored { digest: content, adopted: true })
+            Ok(Stored { digest: content, uid: found.uid().unwrap_or_default(), adopted: true })
         }
         _ => refuse("does not match its digest: it was changed"),
     }
@@ -107,6 +109,19 @@ pub struct Pruned {
     pub deleted: usize,
     /// Names of ConfigMaps that were left because they are not records of the run.
     pub foreign: Vec<String>,
+}
+
+/// Deletes a record that this process has stored and whose uid it therefore knows, by one call.
+///
+/// Errors: a transient one as well when there is another object of that name by now; [`prune`] looks at it.
+pub async fn delete_stored(client: Client, namespace: &str, name: &str, uid: &str) -> Result<(), StoreError> {
+    let api: Api<ConfigMap> = Api::namespaced(client, namespace);
+    let doing = format!("deleting the record {namespace}/{name}");
+    let uid = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    match call(api.delete(name, &DeleteParams::default().preconditions(uid)), &doing, namespace).await {
+        Ok(_) | Err(Failed::Missing) => Ok(()),
+        Err(failure) => Err(failure.into_error(&doing)),
+    }
 }
 
 /// Deletes records of a run by name. What is gone already, or is not a record of that run, is left alone.

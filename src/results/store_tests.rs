@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     api::names::label,
     results::{
-        ConfigMapRecord, KEY, RecordPart, Stored, prune, read, record_name,
+        ConfigMapRecord, KEY, RecordPart, Stored, delete_stored, prune, read, record_name,
         samples::{record, run, summary},
         store,
     },
@@ -63,6 +63,9 @@ impl Server {
             Method::DELETE => {
                 let options: Value = serde_json::from_slice(body).unwrap();
                 assert!(options["preconditions"]["uid"].is_string(), "a deletion is bound to what was read");
+                if self.maps.get(&name).is_some_and(|map| map["metadata"]["uid"] != options["preconditions"]["uid"]) {
+                    return (409, status(409, "Conflict"));
+                }
                 self.maps.remove(&name).map_or_else(|| (404, status(404, "NotFound")), |map| (200, map))
             }
             _ if name == "configmaps" => {
@@ -123,14 +126,20 @@ fn cycle() -> ConfigMapRecord {
 async fn a_record_is_stored_once_and_adopted_after_a_crash() {
     let (client, server) = server(&[]);
     let ours = cycle().text().digest().to_owned();
-    assert_eq!(store(client.clone(), "soak", &cycle()).await.unwrap(), Stored { digest: ours.clone(), adopted: false });
+    assert_eq!(
+        store(client.clone(), "soak", &cycle()).await.unwrap(),
+        Stored { digest: ours.clone(), uid: format!("uid-of-{}", cycle().name()), adopted: false }
+    );
 
     // After the crash the pass is the same, but its log could not be read again: what counts is what is stored.
     let mut later = record();
     later.phases[0].steps[0].log = None;
     let later = ConfigMapRecord::from(&later);
     assert_ne!(later.text().digest(), ours);
-    assert_eq!(store(client, "soak", &later).await.unwrap(), Stored { digest: ours, adopted: true });
+    assert_eq!(
+        store(client, "soak", &later).await.unwrap(),
+        Stored { digest: ours, uid: format!("uid-of-{}", cycle().name()), adopted: true }
+    );
     assert_eq!(log(&server), "POST POST GET");
 }
 
@@ -241,4 +250,16 @@ async fn records_are_read_in_order_and_a_change_is_noticed() {
     assert_eq!(records[0].cycle().unwrap(), second);
     assert_eq!(records[2].summary().unwrap().verdict, summary().verdict);
     assert_eq!((records[0].outcome.as_str(), records[0].attempt), ("Failed", 1));
+}
+
+#[tokio::test]
+async fn a_record_whose_uid_is_known_is_deleted_by_one_call_and_another_of_its_name_is_not() {
+    let (client, server) = server(&[]);
+    let stored = store(client.clone(), "soak", &cycle()).await.unwrap();
+    let other = delete_stored(client.clone(), "soak", &cycle().name(), "another").await.unwrap_err();
+    assert!(other.is_transient(), "{other}");
+    delete_stored(client.clone(), "soak", &cycle().name(), &stored.uid).await.unwrap();
+    delete_stored(client, "soak", &cycle().name(), &stored.uid).await.unwrap();
+    assert_eq!(log(&server), "POST DELETE DELETE DELETE");
+    assert!(server.lock().unwrap().maps.is_empty());
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the local cluster, the demo, the tests, generated files.
 
+mod bench;
 mod cluster;
 mod demo;
 mod example;
@@ -46,6 +47,8 @@ enum Command {
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
+    /// Measure a release build against what the cluster can do at all; the last line is JSON.
+    Bench(bench::Options),
     /// Write the files that are made from the code.
     Generate {
         /// Only tell what is stale.
@@ -128,6 +131,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Faults(options) => faults::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Image => {
             println!("{}", operator_image::build()?.tar.display());

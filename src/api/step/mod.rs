@@ -113,6 +113,8 @@ pub trait StepSpec: Serialize {
 /// What beginning an attempt does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
+    /// It only looks. It can be done at any time, before its intent is stored too.
+    Looks,
     /// It can be done twice without harm, so an attempt of which there is no trace is simply begun again.
     Repeatable,
     /// It must not be done twice, and is over when it was done.

@@ -15,7 +15,7 @@ pub struct SleepStep {
 }
 
 impl StepSpec for SleepStep {
-    const BEGINNING: Beginning = Beginning::Repeatable;
+    const BEGINNING: Beginning = Beginning::Looks;
 
     fn templates(&self) -> Value {
         Value::Null

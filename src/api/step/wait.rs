@@ -22,7 +22,7 @@ pub struct WaitStep {
 }
 
 impl StepSpec for WaitStep {
-    const BEGINNING: Beginning = Beginning::Repeatable;
+    const BEGINNING: Beginning = Beginning::Looks;
 
     fn templates(&self) -> Value {
         let Self { resource, until: _, fail_when: _ } = self;

@@ -5,7 +5,7 @@
 //! each step; L1 and L3 by following each state without further mishaps to its end, which is done once for each state.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -168,7 +168,7 @@ impl State {
 struct Search {
     states: Vec<State>,
     index: HashMap<u64, usize>,
-    ends: HashMap<u64, ()>,
+    ends: HashSet<u64>,
 }
 
 impl Search {
@@ -179,7 +179,7 @@ impl Search {
             world = world.fate(step, fates);
         }
         let first = State { world, budget, from: None };
-        let mut search = Self { index: HashMap::from([(first.key(), 0)]), states: vec![first], ends: HashMap::new() };
+        let mut search = Self { index: HashMap::from([(first.key(), 0)]), states: vec![first], ends: HashSet::new() };
         let mut queue = VecDeque::from([0]);
         while let Some(index) = queue.pop_front() {
             if search.states[index].world.gone {
@@ -219,13 +219,13 @@ impl Search {
         for _ in 0..2_000 {
             state.world = world.clone();
             let key = state.key();
-            if self.ends.contains_key(&key) {
-                self.ends.extend(passed.into_iter().map(|key| (key, ())));
+            if self.ends.contains(&key) {
+                self.ends.extend(passed);
                 return;
             }
             passed.push(key);
             if world.gone {
-                self.ends.extend(passed.into_iter().map(|key| (key, ())));
+                self.ends.extend(passed);
                 return;
             }
             if world.visit() {
@@ -235,7 +235,7 @@ impl Search {
                 if !world.pods.is_empty() {
                     self.blame(index, "an ended run leaves pods behind");
                 }
-                self.ends.extend(passed.into_iter().map(|key| (key, ())));
+                self.ends.extend(passed);
                 return;
             }
             world.pass_time();
