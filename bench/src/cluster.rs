@@ -136,7 +136,7 @@ impl Namespace {
             }
             match page["metadata"]["continue"].as_str().unwrap_or_default() {
                 "" => return Ok(items),
-                more => token = more.to_owned(),
+                more => more.clone_into(&mut token),
             }
         }
     }

@@ -127,9 +127,8 @@ fn refusal(why: &str) -> Response {
 /// `verb resource` of a request, as RBAC names them.
 fn key(method: &Method, path: &str, query: &str) -> String {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let rest = match segments.as_slice() {
-        ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
-        _ => return format!("get {path}"),
+    let (["api", _, rest @ ..] | ["apis", _, _, rest @ ..]) = segments.as_slice() else {
+        return format!("get {path}");
     };
     let rest = match rest {
         ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,

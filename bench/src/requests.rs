@@ -25,7 +25,7 @@ pub async fn measure(cluster: &Cluster, options: &Options) -> Result<Figures> {
         "template": {"spec": {"containers": [{"name": "step", "imagePullPolicy": "Never"}]}}}});
     let pods = cycle(cluster, options, "pods", &[pod]).await?;
     let of = |counts: &BTreeMap<String, f64>, begin: &str| {
-        rounded(counts.iter().filter(|(key, _)| key.starts_with(begin)).map(|(_, count)| count).sum())
+        rounded(counts.iter().filter(|(key, _)| key.starts_with(begin)).fold(0.0, |sum, (_, count)| sum + count))
     };
     figures.tell("requestsPerCycle", json!(pods));
     figures.tell("requestsPerStep", of(&pods, ""));

@@ -72,7 +72,6 @@ impl StepKind for DeleteStep {
                 })
             }
             Told::Object(_) => StepSeen::Ended(StepEnd::succeeded()),
-            Told::Seen(StepSeen::Unknown) => running("the objects are being listed"),
             Told::Seen(seen) => seen,
         }
     }

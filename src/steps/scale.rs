@@ -74,7 +74,6 @@ impl StepKind for ScaleStep {
                 None => StepSeen::Ended(outputs::end_with(ctx, "object", &object)),
                 Some(message) => running(message),
             },
-            Told::Seen(StepSeen::Unknown) => running("the objects are being listed"),
             Told::Seen(seen) => seen,
         }
     }
