@@ -8,6 +8,7 @@ mod notes;
 mod observe;
 mod perform;
 mod plans;
+mod queue;
 mod records;
 mod series;
 mod soakrun;
@@ -15,7 +16,7 @@ mod write;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client, Resource,
     runtime::{
@@ -73,6 +74,7 @@ pub(crate) struct Shell {
     stored: Mutex<LruCache<String, String>>,
     memories: memory::Memories,
     notes: notes::Notes,
+    queue: queue::Queue,
     metrics: Metrics,
     health: Health,
     wake: mpsc::UnboundedSender<ObjectRef<SoakRun>>,
@@ -111,6 +113,7 @@ impl Operator {
             stored: Mutex::new(LruCache::new(KNOWN_RECORDS)),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),
+            queue: queue::Queue::new(metrics.clone()),
             kubernetes_version: version.git_version,
             client,
             metrics,
@@ -130,14 +133,17 @@ impl Operator {
             None => Api::all(client),
         };
         let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
+        let (queue_of_wakes, queue_of_changes) = (shell.clone(), shell.clone());
         let wakes = wakes
-            .map(|run| ObjectRef::<CachedRun>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()));
+            .map(|run| ObjectRef::<CachedRun>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()))
+            .inspect(move |run| queue_of_wakes.queue.joins(run.clone()));
         let specs = cached::Specs::default();
         let (store, writer) = reflector::store();
         let changed = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
             .modify(move |run| specs.share(run))
             .reflect(writer)
-            .applied_objects();
+            .applied_objects()
+            .inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(wakes)
@@ -158,6 +164,7 @@ impl Operator {
 }
 
 async fn reconcile(run: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, soakrun::ReconcileError> {
+    shell.queue.leaves(&ObjectRef::from_obj(&*run));
     soakrun::reconcile(run, shell).await
 }
 
@@ -184,6 +191,7 @@ async fn census(store: Store<CachedRun>, shell: Arc<Shell>) {
             seen.insert(metadata.uid.clone().unwrap_or_default(), (metadata.namespace.clone(), metadata.name.clone()));
         }
         shell.metrics.set_runs(&counts);
+        shell.queue.keep(|run| store.get(run).is_some());
         if filled {
             for (uid, (namespace, name)) in &known {
                 if !seen.contains_key(uid) {
