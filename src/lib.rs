@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod controller;
 pub mod engine;
 pub mod operator;
+pub mod request;
 pub mod results;
 pub mod steps;
 pub mod telemetry;

@@ -11,10 +11,11 @@ const RULE: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("analysis", &[]),
     ("telemetry", &[]),
+    ("request", &[]),
     ("engine", &["api", "analysis"]),
     ("results", &["api"]),
     ("cluster", &["api"]),
-    ("steps", &["api", "cluster", "engine"]),
+    ("steps", &["api", "cluster", "engine", "request"]),
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps"]),
     ("operator", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "controller"]),
 ];

@@ -5,6 +5,8 @@
 
 pub mod condition;
 pub mod duration;
+pub mod failureinjection;
+pub mod fault;
 pub mod names;
 pub mod phase;
 pub mod soakrun;
@@ -13,6 +15,7 @@ pub mod step;
 
 pub use condition::{Condition, ConditionStatus};
 pub use duration::Duration;
+pub use failureinjection::{FailureInjection, FailureInjectionSpec, FailureInjectionStatus};
 pub use phase::{ParallelStep, Phase, Retry, Step};
 pub use soakrun::{SoakRun, SoakRunSpec};
 pub use status::SoakRunStatus;
@@ -23,7 +26,7 @@ pub use step::StepBody;
 /// Formats such as `uint32` are Rust's, not Kubernetes'; the server warns about them, so they are left out.
 pub fn crds() -> Vec<serde_json::Value> {
     use kube::CustomResourceExt;
-    [SoakRun::crd()]
+    [SoakRun::crd(), FailureInjection::crd()]
         .into_iter()
         .filter_map(|crd| serde_json::to_value(crd).ok())
         .map(|mut crd| {

@@ -53,6 +53,12 @@ pub mod condition_type {
     pub const RECONCILING: &str = "Reconciling";
     /// `True` on an invalid spec or a failed verdict: nothing happens until somebody changes something.
     pub const STALLED: &str = "Stalled";
+    /// Of an injection: `False` once it has failed.
+    pub const READY: &str = "Ready";
+    /// Of an injection: `True` from when the fault was there on all targets.
+    pub const INJECTED: &str = "Injected";
+    /// Of an injection: `True` once the fault is undone and the system is healthy.
+    pub const RECOVERED: &str = "Recovered";
 }
 
 /// Reasons of conditions, of `status.reason` and of events.
@@ -95,4 +101,34 @@ pub mod reason {
     pub const INFRA_ERROR: &str = "InfraError";
     /// A limit of time was reached.
     pub const TIMEOUT: &str = "Timeout";
+    /// An injection waits for its time.
+    pub const SCHEDULED: &str = "Scheduled";
+    /// The kill switch is on: no injection begins, and those that are active are undone.
+    pub const HALTED: &str = "Halted";
+    /// Nothing fits an injection's target.
+    pub const NO_TARGET: &str = "NoTarget";
+    /// An injection did not begin in time.
+    pub const STARTING_DEADLINE_EXCEEDED: &str = "StartingDeadlineExceeded";
+    /// A fault is being made.
+    pub const INJECTING: &str = "Injecting";
+    /// A fault could not be made in time.
+    pub const INJECTION_TIMEOUT: &str = "InjectionTimeout";
+    /// A fault is there.
+    pub const INJECTED: &str = "Injected";
+    /// A fault is being undone.
+    pub const REVERTING: &str = "Reverting";
+    /// A fault is undone, and the system is not healthy yet.
+    pub const RECOVERING: &str = "Recovering";
+    /// A fault is undone, and the system is healthy.
+    pub const RECOVERED: &str = "Recovered";
+    /// The system was not healthy in time after a fault.
+    pub const NOT_RECOVERED: &str = "NotRecovered";
+    /// The administrator's guard rails are against an injection.
+    pub const NOT_ALLOWED: &str = "NotAllowed";
+    /// Another injection holds what this one would touch.
+    pub const CONFLICT: &str = "Conflict";
+    /// As many injections are active as may be.
+    pub const TOO_MANY_ACTIVE: &str = "TooManyActive";
+    /// Somebody changed the target between the journal and the fault.
+    pub const SUPERSEDED: &str = "Superseded";
 }

@@ -7,6 +7,7 @@ pub mod access;
 pub mod client;
 pub mod error;
 pub mod kinds;
+pub mod object;
 pub mod pod_summary;
 pub mod pods;
 pub mod watches;

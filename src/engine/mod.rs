@@ -9,6 +9,7 @@
 
 pub mod effect;
 pub mod expr;
+pub mod injection;
 pub mod names;
 pub mod plan;
 pub mod seen;

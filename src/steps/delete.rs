@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused_or_again, running},
-    made::delete_exactly,
     object::{Target, Told, rendered_reference, told},
     rights::Use,
 };
@@ -45,7 +44,7 @@ impl StepKind for DeleteStep {
             Ok(lease) => lease,
             Err(failure) => return refused_or_again(&failure).await,
         };
-        match delete_exactly(&target, &object).await {
+        match target.delete_exactly(uid(&object), None).await {
             Ok(()) if self.wait => {
                 let follow = Follow { lease, uid: Some(uid(&object).to_owned()), ..Follow::default() };
                 Begun::following(running("it is being deleted"), follow)

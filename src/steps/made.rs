@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::{
-    Resource,
-    api::{DeleteParams, DynamicObject, Preconditions},
-};
+use kube::{Resource, api::DynamicObject};
 use serde_json::Value;
 
 use super::{
@@ -14,10 +11,7 @@ use super::{
 };
 use crate::{
     api::names::label,
-    cluster::{
-        error::{ApiFailure, Class},
-        kinds::uid,
-    },
+    cluster::error::Class,
     engine::seen::{StepEnd, StepSeen},
 };
 
@@ -100,20 +94,6 @@ pub(super) async fn create_once(
 fn name_taken(target: &Target) -> StepEnd {
     let message = format!("{} is there already and is not this run's: it is left as it is", target.title());
     StepEnd::failed("NameTaken", message)
-}
-
-/// Deletes exactly the object with that uid, its dependents in the background.
-pub(super) async fn delete_exactly(target: &Target, object: &DynamicObject) -> Result<(), ApiFailure> {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid(object).to_owned()), resource_version: None }),
-        ..DeleteParams::background()
-    };
-    match target.api().delete(&target.name, &params).await.map_err(ApiFailure::from) {
-        Ok(_) => Ok(()),
-        // Gone, or another object by now: either way this one is not there.
-        Err(failure) if matches!(failure.class, Class::NotFound | Class::Conflict) => Ok(()),
-        Err(failure) => Err(failure),
-    }
 }
 
 /// Asks the server whether what an attempt made is there.

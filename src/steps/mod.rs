@@ -13,7 +13,6 @@ mod apply;
 mod context;
 mod delete;
 mod http;
-mod http_address;
 mod job;
 mod logs;
 mod made;

@@ -1,8 +1,6 @@
 //! Objects that steps name: finding their kind, calling the server about them, judging them by conditions.
 
 use chrono::{DateTime, Utc};
-use http::{Method, Request};
-use kube::{Api, Client, api::DynamicObject};
 use serde_json::Value;
 
 use super::{
@@ -11,22 +9,16 @@ use super::{
     rights::{Reference, reference},
 };
 use crate::{
-    api::{names::RUN_FIELD_MANAGER, step::ResourceRef},
+    api::step::ResourceRef,
     cluster::{
-        error::{ApiFailure, Class},
-        kinds::{Kind, group_version_kind},
+        error::ApiFailure,
+        kinds::group_version_kind,
         watches::{Lease, Lookup},
     },
     engine::seen::{StepEnd, StepSeen},
 };
 
-/// An object in the cluster, as the tenant reaches it.
-pub(super) struct Target {
-    pub(super) kind: Kind,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) client: Client,
-}
+pub(super) use crate::cluster::object::{PatchKind, Target, is_path_segment};
 
 /// What could not be found out about a target.
 pub(super) enum Unresolved {
@@ -72,90 +64,9 @@ impl Target {
         Ok(Self { kind, namespace: namespace.to_owned(), name: name.clone(), client })
     }
 
-    pub(super) fn api(&self) -> Api<DynamicObject> {
-        self.kind.api(self.client.clone(), &self.namespace)
-    }
-
-    pub(super) async fn get(&self) -> Result<Option<DynamicObject>, ApiFailure> {
-        Ok(self.api().get_opt(&self.name).await?)
-    }
-
-    /// `StatefulSet db/etcd`, for messages.
-    pub(super) fn title(&self) -> String {
-        let kind = &self.kind.resource.kind;
-        if self.kind.namespaced {
-            format!("{kind} {}/{}", self.namespace, self.name)
-        } else {
-            format!("{kind} {}", self.name)
-        }
-    }
-
     /// Watches it for the run.
     pub(super) fn lease(&self, ctx: &StepContext<'_>) -> Result<Lease, ApiFailure> {
         ctx.cluster.watches.lease(&ctx.run.account(), &self.kind, &self.namespace, &self.name, ctx.run.run_ref())
-    }
-
-    /// Creates it. Unknown fields are refused, so that a misspelt one is not silently dropped.
-    pub(super) async fn create(&self, manifest: &Value, dry_run: bool) -> Result<DynamicObject, ApiFailure> {
-        self.send(Method::POST, self.api().resource_url(), "application/json", manifest, "", dry_run).await
-    }
-
-    /// Patches it, or a subresource of it.
-    pub(super) async fn patch(
-        &self,
-        how: PatchKind,
-        subresource: Option<&str>,
-        patch: &Value,
-        dry_run: bool,
-    ) -> Result<DynamicObject, ApiFailure> {
-        let api = self.api();
-        let mut url = format!("{}/{}", api.resource_url(), self.name);
-        if let Some(subresource) = subresource {
-            url.push('/');
-            url.push_str(subresource);
-        }
-        let more = if how == (PatchKind::Apply { force: true }) { "&force=true" } else { "" };
-        self.send(Method::PATCH, &url, how.content_type(), patch, more, dry_run).await
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        url: &str,
-        content_type: &str,
-        body: &Value,
-        more: &str,
-        dry_run: bool,
-    ) -> Result<DynamicObject, ApiFailure> {
-        let dry_run = if dry_run { "&dryRun=All" } else { "" };
-        let body = serde_json::to_vec(body).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{more}{dry_run}"))
-            .header(http::header::CONTENT_TYPE, content_type)
-            .body(body)
-            .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-        Ok(self.client.request(request).await?)
-    }
-}
-
-/// How a patch is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PatchKind {
-    Apply { force: bool },
-    Merge,
-    Json,
-    Strategic,
-}
-
-impl PatchKind {
-    const fn content_type(self) -> &'static str {
-        match self {
-            Self::Apply { .. } => "application/apply-patch+yaml",
-            Self::Merge => "application/merge-patch+json",
-            Self::Json => "application/json-patch+json",
-            Self::Strategic => "application/strategic-merge-patch+json",
-        }
     }
 }
 
@@ -172,14 +83,6 @@ pub(super) fn rendered_reference(ctx: &StepContext<'_>, resource: &ResourceRef) 
         name: text(&resource.name)?,
         namespace: resource.namespace.as_deref().map(text).transpose()?,
     })
-}
-
-/// Whether a text that came out of an expression can stand in a URL as one segment, so that it names what it says.
-pub(super) fn is_path_segment(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 253
-        && !matches!(text, "." | "..")
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '~'))
 }
 
 /// What a watch tells about an object that is judged by the step's conditions.
@@ -260,16 +163,6 @@ fn hint(object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_one_segment_of_a_url_names_an_object() {
-        for good in ["web", "system:node", "a.b-c"] {
-            assert!(is_path_segment(good), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "a?b", "a%2fb", "a b", "ä"] {
-            assert!(!is_path_segment(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn an_object_explains_itself_by_phase_or_condition() {

@@ -4,7 +4,6 @@ use kube::Resource;
 
 use super::{
     context::RunIdentity,
-    made::delete_exactly,
     object::{Target, is_path_segment},
 };
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     cluster::{
         Cluster,
         error::{ApiFailure, Class},
-        kinds::group_version_kind,
+        kinds::{group_version_kind, uid},
     },
 };
 
@@ -85,7 +84,7 @@ pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject) ->
         };
         return Released::Deleting { message: format!("{} is being deleted{held_by}", target.title()) };
     }
-    match delete_exactly(&target, &object).await {
+    match target.delete_exactly(uid(&object), None).await {
         Ok(()) => Released::Deleting { message: format!("{} is being deleted", target.title()) },
         Err(failure) => failing(failure),
     }

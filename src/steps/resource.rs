@@ -23,6 +23,7 @@ use crate::{
     cluster::{
         access::Right,
         error::{ApiFailure, Class},
+        kinds::uid,
     },
     engine::seen::{StepEnd, StepSeen},
 };
@@ -52,7 +53,7 @@ async fn make_room(ctx: &StepContext<'_>, target: &Target) -> Result<(), StepEnd
     for _ in 0..LEAVING.0 {
         match target.get().await {
             Ok(Some(object)) if whose(ctx, &object) == Whose::ThisRun => {
-                made::delete_exactly(target, &object).await.map_err(|failure| refused(&failure))?;
+                target.delete_exactly(uid(&object), None).await.map_err(|failure| refused(&failure))?;
             }
             Ok(_) => return Ok(()),
             Err(failure) => return Err(refused(&failure)),
@@ -151,7 +152,7 @@ impl StepKind for ResourceStep {
             Some(object)
                 if whose(ctx, &object) == Whose::ThisAttempt && object.metadata.deletion_timestamp.is_none() =>
             {
-                made::delete_exactly(&target, &object).await
+                target.delete_exactly(uid(&object), None).await
             }
             _ => Ok(()),
         }

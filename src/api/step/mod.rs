@@ -11,7 +11,7 @@ mod patch;
 mod pod;
 mod resource;
 mod scale;
-mod schema;
+pub(super) mod schema;
 mod sleep;
 mod wait;
 

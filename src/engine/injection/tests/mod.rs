@@ -1,0 +1,1 @@
+//! The machine of an injection in a simulated world.
