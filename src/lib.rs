@@ -7,6 +7,7 @@ pub mod api;
 pub mod cluster;
 pub mod controller;
 pub mod engine;
+pub mod faults;
 pub mod operator;
 pub mod request;
 pub mod results;

@@ -1,6 +1,6 @@
 //! The composition root: options, connections, servers, and the way out.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use serde_json::json;
@@ -13,6 +13,7 @@ use tracing::{error, info};
 use crate::{
     cluster::client,
     controller::{CACHES, Leadership, Operator, Settings},
+    faults::GuardRails,
     telemetry::{self, Health, LogFormat, Metrics},
 };
 
@@ -52,9 +53,71 @@ pub struct Options {
     /// Let `http` steps reach loopback and link-local addresses; meant for tests on one machine.
     #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_local_http: bool,
+    #[command(flatten)]
+    guard_rails: GuardRailOptions,
     /// Print the files that are made from the code, a JSON object a line with `path` and `content`, and end.
     #[arg(long, hide = true)]
     print_generated: bool,
+}
+
+/// The label by which a namespace agrees to injections, if it has to.
+#[derive(Clone, Debug)]
+struct OptIn(Option<(String, String)>);
+
+/// A label that is misspelt must not open every namespace.
+fn parse_label(text: &str) -> Result<OptIn, String> {
+    if text.is_empty() {
+        return Ok(OptIn(None));
+    }
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write it as KEY=VALUE")?;
+    Ok(OptIn(Some((key.to_owned(), value.to_owned()))))
+}
+
+/// What failure injections may touch.
+#[derive(Clone, Debug, clap::Args)]
+struct GuardRailOptions {
+    /// The label, as KEY=VALUE, that a namespace must have before anything in it is touched; empty: none is needed.
+    #[arg(long, env = "SOAK_INJECTION_OPT_IN", default_value = "soak.dev/injection=allowed", value_parser = parse_label)]
+    injection_opt_in: OptIn,
+    /// Namespaces in which nothing is ever touched, beside the operator's own; separated by commas.
+    #[arg(long, env = "SOAK_INJECTION_PROTECTED", default_value = "kube-system", value_delimiter = ',')]
+    injection_protected: Vec<String>,
+    /// Let injections touch objects outside of namespaces, such as nodes.
+    #[arg(long, env = "SOAK_INJECTION_CLUSTER_SCOPED", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    injection_cluster_scoped: bool,
+    /// Most objects that one injection may hit.
+    #[arg(long, env = "SOAK_INJECTION_MAX_TARGETS", default_value_t = 16)]
+    injection_max_targets: usize,
+    /// Most of the objects that fit an injection's target that it may hit, in percent.
+    #[arg(long, env = "SOAK_INJECTION_MAX_PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    injection_max_percent: u8,
+    /// Most injections that may be active at the same time.
+    #[arg(long, env = "SOAK_INJECTION_MAX_ACTIVE", default_value_t = 16)]
+    injection_max_active: usize,
+}
+
+impl GuardRailOptions {
+    /// The guard rails of an operator in that namespace.
+    fn rails(self, own_namespace: &str) -> GuardRails {
+        let Self {
+            injection_opt_in,
+            injection_protected,
+            injection_cluster_scoped,
+            injection_max_targets,
+            injection_max_percent,
+            injection_max_active,
+        } = self;
+        let mut protected: BTreeSet<String> = injection_protected.into_iter().filter(|it| !it.is_empty()).collect();
+        protected.insert(own_namespace.to_owned());
+        GuardRails {
+            opt_in: injection_opt_in.0,
+            protected,
+            cluster_scoped: injection_cluster_scoped,
+            max_targets: injection_max_targets,
+            max_percent: usize::from(injection_max_percent),
+            max_active: injection_max_active,
+        }
+    }
 }
 
 /// Why the operator ends before it was asked to.
@@ -155,12 +218,18 @@ async fn run(options: Options) -> Result<(), StartError> {
         };
         pulse.abort();
         health.register(CACHES);
+        let own_namespace = options.namespace;
         let settings = Settings {
             instance,
             concurrency: options.concurrency,
+            own_namespace: own_namespace.clone(),
             // An empty variable is how a manifest says "all".
             namespace: options.watch_namespace.filter(|namespace| !namespace.is_empty()),
             allow_local_http: options.allow_local_http,
+            faults: crate::faults::Settings {
+                guard_rails: options.guard_rails.rails(&own_namespace),
+                local_addresses: options.allow_local_http,
+            },
         };
         let operator = Operator::start(client, settings, metrics, health).await.map_err(StartError::Api)?;
         info!(version = env!("CARGO_PKG_VERSION"), "the operator works");

@@ -16,8 +16,9 @@ const RULE: &[(&str, &[&str])] = &[
     ("results", &["api"]),
     ("cluster", &["api"]),
     ("steps", &["api", "cluster", "engine", "request"]),
-    ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps"]),
-    ("operator", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "controller"]),
+    ("faults", &["api", "cluster", "engine", "request"]),
+    ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
+    ("operator", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "controller"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

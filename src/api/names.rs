@@ -29,6 +29,8 @@ pub mod label {
     pub const STEP: &str = "soak.dev/step";
     /// The step's attempt, from 1.
     pub const STEP_ATTEMPT: &str = "soak.dev/step-attempt";
+    /// The uid of the injection that made an object.
+    pub const INJECTION_UID: &str = "soak.dev/injection-uid";
     /// On a ConfigMap that holds a record: `cycle` or `summary`.
     pub const RECORD: &str = "soak.dev/record";
     /// The outcome that a record tells.

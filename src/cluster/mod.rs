@@ -20,9 +20,20 @@ use kube::Client;
 
 use self::{client::Tenants, error::ApiFailure, kinds::Kinds, pods::Pods, watches::Watches};
 
-/// Names a run for being woken.
+/// What is woken by a change in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Woken {
+    /// A `SoakRun`.
+    Run,
+    /// A `FailureInjection`.
+    Injection,
+}
+
+/// Names a run, or an injection, for being woken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunRef {
+    /// Which of them it is.
+    pub what: Woken,
     /// Its namespace.
     pub namespace: String,
     /// Its name.

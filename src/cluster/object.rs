@@ -11,7 +11,10 @@ use super::{
     error::{ApiFailure, Class},
     kinds::Kind,
 };
-use crate::api::names::RUN_FIELD_MANAGER;
+use crate::api::{names::RUN_FIELD_MANAGER, step::PatchType};
+
+/// When the server gives up a write of [`WriteMode::Brief`].
+pub const BRIEF_SECONDS: u32 = 5;
 
 /// An object in the cluster, as the account of its client reaches it.
 pub struct Target {
@@ -47,8 +50,8 @@ impl Target {
     }
 
     /// Creates it. Unknown fields are refused, so that a misspelt one is not silently dropped.
-    pub async fn create(&self, manifest: &Value, dry_run: bool) -> Result<DynamicObject, ApiFailure> {
-        self.send(Method::POST, self.api().resource_url(), "application/json", manifest, "", dry_run).await
+    pub async fn create(&self, manifest: &Value, mode: WriteMode) -> Result<DynamicObject, ApiFailure> {
+        self.send(Method::POST, self.api().resource_url(), "application/json", manifest, "", mode).await
     }
 
     /// Patches it, or a subresource of it.
@@ -57,7 +60,7 @@ impl Target {
         how: PatchKind,
         subresource: Option<&str>,
         patch: &Value,
-        dry_run: bool,
+        mode: WriteMode,
     ) -> Result<DynamicObject, ApiFailure> {
         let api = self.api();
         let mut url = format!("{}/{}", api.resource_url(), self.name);
@@ -66,7 +69,7 @@ impl Target {
             url.push_str(subresource);
         }
         let more = if how == (PatchKind::Apply { force: true }) { "&force=true" } else { "" };
-        self.send(Method::PATCH, &url, how.content_type(), patch, more, dry_run).await
+        self.send(Method::PATCH, &url, how.content_type(), patch, more, mode).await
     }
 
     /// Deletes exactly the object with that uid, its dependents in the background. Done as well when it is gone, or when another
@@ -91,17 +94,38 @@ impl Target {
         content_type: &str,
         body: &Value,
         more: &str,
-        dry_run: bool,
+        mode: WriteMode,
     ) -> Result<DynamicObject, ApiFailure> {
-        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let mode = mode.parameters();
         let body = serde_json::to_vec(body).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
         let request = Request::builder()
             .method(method)
-            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{more}{dry_run}"))
+            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{more}{mode}"))
             .header(http::header::CONTENT_TYPE, content_type)
             .body(body)
             .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
         Ok(self.client.request(request).await?)
+    }
+}
+
+/// How a write is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// As it is.
+    Plain,
+    /// Tried without being stored.
+    DryRun,
+    /// The server gives it up after [`BRIEF_SECONDS`]: a write whose answer was lost has no effect after that.
+    Brief,
+}
+
+impl WriteMode {
+    fn parameters(self) -> String {
+        match self {
+            Self::Plain => String::new(),
+            Self::DryRun => "&dryRun=All".into(),
+            Self::Brief => format!("&timeout={BRIEF_SECONDS}s"),
+        }
     }
 }
 
@@ -128,6 +152,16 @@ impl PatchKind {
             Self::Merge => "application/merge-patch+json",
             Self::Json => "application/json-patch+json",
             Self::Strategic => "application/strategic-merge-patch+json",
+        }
+    }
+}
+
+impl From<PatchType> for PatchKind {
+    fn from(type_: PatchType) -> Self {
+        match type_ {
+            PatchType::Merge => Self::Merge,
+            PatchType::Json => Self::Json,
+            PatchType::Strategic => Self::Strategic,
         }
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::RunRef;
+use super::{RunRef, Woken};
 use crate::api::{
     names::{GROUP, label},
     status::Section,
@@ -165,7 +165,7 @@ impl PodSummary {
         Some(Self {
             name: metadata.name?,
             coordinates: coordinates(&labels, &annotations),
-            run: RunRef { namespace: namespace.clone(), name: owner.name, uid: owner.uid },
+            run: RunRef { what: Woken::Run, namespace: namespace.clone(), name: owner.name, uid: owner.uid },
             namespace,
             uid: metadata.uid?,
             node: spec.node_name,

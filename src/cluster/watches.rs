@@ -349,10 +349,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Woken, *};
 
     fn run(name: &str) -> RunRef {
-        RunRef { namespace: "n".into(), name: name.into(), uid: format!("uid-{name}") }
+        RunRef { what: Woken::Run, namespace: "n".into(), name: name.into(), uid: format!("uid-{name}") }
     }
 
     fn object(name: &str, version: &str) -> DynamicObject {

@@ -2,6 +2,8 @@
 
 mod accepted;
 mod cached;
+mod halt;
+mod injection;
 mod leader;
 mod memory;
 mod notes;
@@ -16,7 +18,7 @@ mod write;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client, Resource,
     runtime::{
@@ -32,8 +34,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
-    api::{SoakRun, status::RunPhase},
-    cluster::Cluster,
+    api::{FailureInjection, SoakRun, status::RunPhase},
+    cluster::{Cluster, Woken},
     telemetry::{Health, Metrics},
 };
 
@@ -60,8 +62,12 @@ pub struct Settings {
     pub concurrency: u16,
     /// The only namespace whose runs it drives; none: all.
     pub namespace: Option<String>,
+    /// The operator's own namespace, where the kill switch is.
+    pub own_namespace: String,
     /// Requests of `http` steps may go to loopback and link-local addresses.
     pub allow_local_http: bool,
+    /// What the administrator decides about faults.
+    pub faults: crate::faults::Settings,
 }
 
 /// What every reconcile shares.
@@ -86,6 +92,7 @@ pub(crate) struct Shell {
 pub struct Operator {
     shell: Arc<Shell>,
     woken: mpsc::UnboundedReceiver<ObjectRef<SoakRun>>,
+    woken_injections: mpsc::UnboundedReceiver<ObjectRef<FailureInjection>>,
     settings: Settings,
 }
 
@@ -95,11 +102,15 @@ impl Operator {
     /// Errors: the API server does not tell its version.
     pub async fn start(client: Client, settings: Settings, metrics: Metrics, health: Health) -> kube::Result<Self> {
         let (wake, woken) = mpsc::unbounded_channel();
+        let (wake_injection, woken_injections) = mpsc::unbounded_channel();
         let version = client.apiserver_version().await?;
         let for_cluster = wake.clone();
         let wake_run: crate::cluster::Wake = Arc::new(move |run| {
-            // The receiver goes only with the process.
-            let _ = for_cluster.send(ObjectRef::new(&run.name).within(&run.namespace));
+            // The receivers go only with the process.
+            let _ = match run.what {
+                Woken::Run => for_cluster.send(ObjectRef::new(&run.name).within(&run.namespace)).is_ok(),
+                Woken::Injection => wake_injection.send(ObjectRef::new(&run.name).within(&run.namespace)).is_ok(),
+            };
         });
         let restarts = metrics.clone();
         let restarted: crate::cluster::OnWatchFailure = Arc::new(move |kind, failure| {
@@ -121,12 +132,13 @@ impl Operator {
             wake,
             step_settings: crate::steps::Settings { http_local_addresses: settings.allow_local_http },
         };
-        Ok(Self { shell: Arc::new(shell), woken, settings })
+        Ok(Self { shell: Arc::new(shell), woken, woken_injections, settings })
     }
 
     /// Reconciles until `shutdown` completes; reconciles that are under way then end first.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-        let Self { shell, woken, settings } = self;
+        let Self { shell, woken, woken_injections, settings } = self;
+        let shutdown = shutdown.shared();
         let client = shell.client.clone();
         let runs: Api<CachedRun> = match &settings.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
@@ -147,17 +159,17 @@ impl Operator {
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(wakes)
-            .graceful_shutdown_on(shutdown);
+            .graceful_shutdown_on(shutdown.clone());
+        let injections =
+            injection::run(shell.clone(), shell.client.clone(), &settings, woken_injections, shutdown.clone());
         let census = tokio::spawn(census(store, shell.clone()));
-        controller
-            .run(reconcile, after_error, shell)
-            .for_each(|result| async move {
-                // Errors of a reconcile are told by `after_error`; this is about the watch and objects that went.
-                if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
-                    warn!(%error, "the watch of runs failed and is started again");
-                }
-            })
-            .await;
+        let runs = controller.run(reconcile, after_error, shell).for_each(|result| async move {
+            // Errors of a reconcile are told by `after_error`; this is about the watch and objects that went.
+            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
+                warn!(%error, "the watch of runs failed and is started again");
+            }
+        });
+        futures::join!(runs, injections);
         census.abort();
         info!("all reconciles have ended");
     }

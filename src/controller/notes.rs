@@ -1,14 +1,15 @@
-//! Kubernetes Events on runs: what a person would want to know, written beside the work and never in its way.
+//! Kubernetes Events on runs and injections: what a person would want to know, written beside the work and never in its way.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Client, Resource,
+    Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::{
-    api::{SoakRun, names},
+    api::names,
     engine::{Note, NoteType},
 };
 
@@ -20,14 +21,14 @@ const MAX_ACTION: usize = 128;
 
 /// Where notes go.
 #[derive(Clone)]
-pub struct Notes(mpsc::Sender<(k8s_openapi::api::core::v1::ObjectReference, Note)>);
+pub struct Notes(mpsc::Sender<(ObjectReference, Note)>);
 
 impl Notes {
     /// Starts the writer. It ends when the last clone is dropped.
     pub fn start(client: Client, instance: String) -> Self {
         let reporter = Reporter { controller: names::OPERATOR_FIELD_MANAGER.into(), instance: Some(instance) };
         let recorder = Recorder::new(client, reporter);
-        let (sender, mut receiver) = mpsc::channel::<(k8s_openapi::api::core::v1::ObjectReference, Note)>(QUEUE);
+        let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Note)>(QUEUE);
         tokio::spawn(async move {
             while let Some((regarding, note)) = receiver.recv().await {
                 // Events of equal action become a series that keeps the first one's text: two failures are two events.
@@ -55,8 +56,8 @@ impl Notes {
     }
 
     /// Hands a note to the writer.
-    pub fn tell(&self, run: &SoakRun, note: Note) {
-        if self.0.try_send((run.object_ref(&()), note)).is_err() {
+    pub fn tell(&self, regarding: ObjectReference, note: Note) {
+        if self.0.try_send((regarding, note)).is_err() {
             warn!("too many events wait to be written; one was dropped");
         }
     }

@@ -1,6 +1,7 @@
 //! The reconcile of a `SoakRun`: observe, decide, write, perform, and again while that moves something.
 
 use std::{
+    any::Any,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -41,6 +42,24 @@ pub enum ReconcileError {
     Panic(String),
 }
 
+impl ReconcileError {
+    /// What a caught panic said.
+    pub(super) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Self::Panic(text.unwrap_or_else(|| "without a message".into()))
+    }
+
+    /// How it is counted.
+    pub(super) const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Conflict => ErrorClass::Conflict,
+            Self::Api(_) => ErrorClass::Transient,
+            Self::Panic(_) => ErrorClass::Panic,
+        }
+    }
+}
+
 /// Looks at a run. A panic is caught, counted and tried again like an error.
 pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
     let began = Instant::now();
@@ -74,13 +93,7 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
     memory.rest(metadata);
     shell.metrics.observe_reconcile(began.elapsed());
-    result.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(ReconcileError::Panic(text.unwrap_or_else(|| "without a message".into())))
-    })
+    result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
 }
 
 /// How long a run rests after an error: by itself, without delaying others.
@@ -88,12 +101,7 @@ pub fn after_error(cached: &CachedRun, error: &ReconcileError, shell: &Shell) ->
     let metadata = cached.meta();
     let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
     memory.doubt();
-    let class = match error {
-        ReconcileError::Conflict => ErrorClass::Conflict,
-        ReconcileError::Api(_) => ErrorClass::Transient,
-        ReconcileError::Panic(_) => ErrorClass::Panic,
-    };
-    shell.metrics.reconcile_failed(class);
+    shell.metrics.reconcile_failed(error.class());
     if matches!(error, ReconcileError::Conflict) {
         return Action::requeue(Duration::from_millis(50));
     }
@@ -197,7 +205,7 @@ impl Visit<'_> {
             series::follow(&self.shell.metrics, &self.plan, &self.run, &before, after);
         }
         for note in self.notes.drain(..) {
-            self.shell.notes.tell(&self.run, note);
+            self.shell.notes.tell(self.run.object_ref(&()), note);
         }
         Ok(())
     }
@@ -247,10 +255,10 @@ pub fn forget(shell: &Shell, run: &SoakRun) -> Action {
     Action::await_change()
 }
 
-fn is_conflict(error: &kube::Error) -> bool {
+pub(super) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-fn api_error(error: kube::Error) -> ReconcileError {
+pub(super) fn api_error(error: kube::Error) -> ReconcileError {
     if is_conflict(&error) { ReconcileError::Conflict } else { ReconcileError::Api(error) }
 }

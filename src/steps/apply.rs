@@ -6,7 +6,7 @@ use super::{
     StepKind,
     context::{Begun, StepContext, refused_or_again, run_labels},
     manifest::{as_object, coerce_manifest, coerce_texts},
-    object::{PatchKind, Target, Unresolved},
+    object::{PatchKind, Target, Unresolved, WriteMode},
     outputs,
     rights::{self, Use},
     trial::{self, Untried},
@@ -79,7 +79,7 @@ async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<Begun, Unresol
     if created_by.is_none_or(|uid| uid == Some(&ctx.run.uid)) {
         mark(&mut manifest, run_labels(ctx.run), vec![(label::CREATED_BY, ctx.run.uid.clone())]);
     }
-    match target.patch(PatchKind::Apply { force: step.force }, None, &manifest, false).await {
+    match target.patch(PatchKind::Apply { force: step.force }, None, &manifest, WriteMode::Plain).await {
         Ok(object) => {
             let object = serde_json::to_value(&object).unwrap_or_default();
             Ok(Begun::ended(outputs::end_with(ctx, "object", &object)))

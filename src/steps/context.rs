@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     api::names::{GROUP, VERSION, label},
     cluster::{
-        Cluster, RunRef,
+        Cluster, RunRef, Woken,
         client::Account,
         error::{ApiFailure, Class},
         watches::Lease,
@@ -51,7 +51,7 @@ impl RunIdentity {
 
     /// The run as watches name it.
     pub fn run_ref(&self) -> RunRef {
-        RunRef { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+        RunRef { what: Woken::Run, namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
     }
 
     /// The owner reference to the run. It does not block the run's deletion: that would need the right to set

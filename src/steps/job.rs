@@ -9,7 +9,7 @@ use super::{
     context::{Begun, Follow, StepContext, refused, run_labels, running},
     made,
     manifest::{as_object, coerce_texts},
-    object::{PatchKind, Target, Told, Unresolved, told},
+    object::{PatchKind, Target, Told, Unresolved, WriteMode, told},
     pod::{environment, seconds},
     pod_manifest::add_env,
     rights::Use,
@@ -141,7 +141,10 @@ impl StepKind for JobStep {
             Err(Unresolved::Wrong(_)) => return Ok(()),
         };
         // The Job controller ends its pods and marks the Job as failed; the Job itself stays to be looked at.
-        match target.patch(PatchKind::Merge, None, &json!({"spec": {"activeDeadlineSeconds": 1}}), false).await {
+        match target
+            .patch(PatchKind::Merge, None, &json!({"spec": {"activeDeadlineSeconds": 1}}), WriteMode::Plain)
+            .await
+        {
             Err(failure) if !matches!(failure.class, Class::NotFound | Class::Conflict) => Err(failure),
             _ => Ok(()),
         }

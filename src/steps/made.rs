@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     context::{Begun, Follow, StepContext, refused},
-    object::Target,
+    object::{Target, WriteMode},
 };
 use crate::{
     api::names::label,
@@ -59,7 +59,7 @@ pub(super) async fn create_once(
     ours: impl Fn(&DynamicObject) -> bool,
 ) -> Result<(DynamicObject, Follow), Begun> {
     let began = Instant::now();
-    let failure = match target.create(manifest, false).await {
+    let failure = match target.create(manifest, WriteMode::Plain).await {
         Ok(object) => {
             follow.mark_existing();
             return Ok((object, follow));

@@ -18,7 +18,7 @@ use crate::{
     engine::seen::{StepEnd, StepSeen},
 };
 
-pub(super) use crate::cluster::object::{PatchKind, Target, is_path_segment};
+pub(super) use crate::cluster::object::{PatchKind, Target, WriteMode, is_path_segment};
 
 /// What could not be found out about a target.
 pub(super) enum Unresolved {

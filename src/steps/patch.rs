@@ -6,7 +6,7 @@ use super::{
     StepKind,
     context::{Begun, StepContext, refused_or_again},
     manifest::coerce_manifest,
-    object::{PatchKind, Target, Unresolved, is_path_segment, rendered_reference},
+    object::{Target, Unresolved, WriteMode, is_path_segment, rendered_reference},
     outputs,
     rights::Use,
     trial::{self, Untried},
@@ -16,16 +16,6 @@ use crate::{
     cluster::access::Right,
     engine::seen::StepEnd,
 };
-
-impl From<PatchType> for PatchKind {
-    fn from(type_: PatchType) -> Self {
-        match type_ {
-            PatchType::Merge => Self::Merge,
-            PatchType::Json => Self::Json,
-            PatchType::Strategic => Self::Strategic,
-        }
-    }
-}
 
 /// The patch with its expressions replaced, and what it is for.
 pub(super) async fn prepare(ctx: &StepContext<'_>, step: &PatchStep) -> Result<(Target, Value), Unresolved> {
@@ -56,7 +46,7 @@ impl StepKind for PatchStep {
             Ok(prepared) => prepared,
             Err(unresolved) => return unresolved.into_begun().await,
         };
-        match target.patch(self.type_.into(), self.subresource.as_deref(), &patch, false).await {
+        match target.patch(self.type_.into(), self.subresource.as_deref(), &patch, WriteMode::Plain).await {
             Ok(object) => {
                 Begun::ended(outputs::end_with(ctx, "object", &serde_json::to_value(&object).unwrap_or_default()))
             }

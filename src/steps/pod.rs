@@ -11,7 +11,7 @@ use super::{
     StepKind,
     context::{Begun, Follow, RunIdentity, StepContext},
     made,
-    object::{PatchKind, Target, Unresolved},
+    object::{PatchKind, Target, Unresolved, WriteMode},
     pod_manifest::{self, PodParts},
     pod_state,
     rights::Use,
@@ -199,7 +199,7 @@ impl StepKind for PodStep {
         };
         // A deadline in the past makes the kubelet end the containers; pod, log and results stay, as they would not with a deletion.
         let patch = json!({"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": 1}});
-        match target.patch(PatchKind::Merge, None, &patch, false).await {
+        match target.patch(PatchKind::Merge, None, &patch, WriteMode::Plain).await {
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.class, Class::NotFound | Class::Conflict) => Ok(()),
             Err(failure) if failure.class == Class::Transient => Err(failure),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     StepKind,
     context::{Begun, Follow, StepContext, refused_or_again, running},
-    object::{PatchKind, Target, Told, rendered_reference, told},
+    object::{PatchKind, Target, Told, WriteMode, rendered_reference, told},
     outputs,
     rights::Use,
 };
@@ -52,7 +52,10 @@ impl StepKind for ScaleStep {
             Ok(lease) => lease,
             Err(failure) => return refused_or_again(&failure).await,
         };
-        match target.patch(PatchKind::Merge, Some("scale"), &json!({"spec": {"replicas": replicas}}), false).await {
+        match target
+            .patch(PatchKind::Merge, Some("scale"), &json!({"spec": {"replicas": replicas}}), WriteMode::Plain)
+            .await
+        {
             Ok(_) if self.wait => Begun::following(
                 running(format!("waits for {replicas} replicas")),
                 Follow { lease, replicas: Some(replicas), ..Follow::default() },

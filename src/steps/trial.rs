@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::object::{PatchKind, Target, Unresolved};
+use super::object::{PatchKind, Target, Unresolved, WriteMode};
 use crate::{
     cluster::error::{ApiFailure, Class},
     engine::seen::StepEnd,
@@ -35,7 +35,7 @@ impl From<StepEnd> for Untried {
 
 /// Tries a creation.
 pub(super) async fn create(target: &Target, manifest: &Value) -> Result<(), Untried> {
-    tried(target.create(manifest, true).await)
+    tried(target.create(manifest, WriteMode::DryRun).await)
 }
 
 /// Tries a patch.
@@ -45,7 +45,7 @@ pub(super) async fn patch(
     subresource: Option<&str>,
     patch: &Value,
 ) -> Result<(), Untried> {
-    tried(target.patch(how, subresource, patch, true).await)
+    tried(target.patch(how, subresource, patch, WriteMode::DryRun).await)
 }
 
 /// Whether an object that is patched is there. Patching needs no right to read, so without it nothing is tried.

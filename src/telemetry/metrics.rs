@@ -115,6 +115,8 @@ pub struct Metrics {
     queue_depth: IntGauge,
     status_writes: IntCounterVec,
     watch_restarts: IntCounterVec,
+    injections_active: IntGauge,
+    injections: IntCounterVec,
     dropped: IntCounter,
 }
 
@@ -162,6 +164,15 @@ impl Metrics {
             ),
             status_writes: counters("soak_status_writes_total", "Writes of a status, by result.", "result"),
             watch_restarts: counters("soak_watch_restarts_total", "Watches that had to begin again.", "kind"),
+            injections_active: registered(
+                &registry,
+                IntGauge::new("soak_injections_active", "Injections of which something may be there."),
+            ),
+            injections: counters(
+                "soak_injections_total",
+                "Injections that ended, by the phase in which they did.",
+                "phase",
+            ),
             dropped: registered(
                 &registry,
                 IntCounter::new(
@@ -243,6 +254,16 @@ impl Metrics {
     /// A status was written, or was not.
     pub fn status_written(&self, result: StatusWrite) {
         self.status_writes.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// So many injections are active.
+    pub fn set_active_injections(&self, count: usize) {
+        self.injections_active.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// An injection has ended in this phase.
+    pub fn injection_ended(&self, phase: &'static str) {
+        self.injections.with_label_values(&[phase]).inc();
     }
 
     /// The watch of this kind of object began again.

@@ -6,6 +6,7 @@
 mod claims;
 mod conditions;
 mod ending;
+pub mod fields;
 mod plan;
 mod seen;
 
@@ -192,6 +193,10 @@ impl Machine<'_> {
                 }
                 Some(EntrySeen::NeverBegan { reason, message }) => {
                     entry.state = EntryState::NeverBegan;
+                    entry.message = text::cut(message, text::MESSAGE);
+                    failure = failure.or(Some((reason.clone(), message.clone())));
+                }
+                Some(EntrySeen::Broken { reason, message }) => {
                     entry.message = text::cut(message, text::MESSAGE);
                     failure = failure.or(Some((reason.clone(), message.clone())));
                 }

@@ -54,6 +54,13 @@ pub enum EntrySeen {
         /// What stood against it.
         message: String,
     },
+    /// Something of it is there, but it will never work: it has to be undone.
+    Broken {
+        /// A reason word.
+        reason: String,
+        /// What was seen.
+        message: String,
+    },
     /// Read back: the target is as it was.
     Reverted {
         /// For people.

@@ -1,0 +1,199 @@
+//! What the shell remembers of injections between two looks. Losing all of it costs time, never correctness.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::{
+    api::{FailureInjection, failureinjection::JournalEntry, names::reason},
+    cluster::object::BRIEF_SECONDS,
+    engine::injection::{Claim, Found, claims, conflict},
+    faults::HealthWatch,
+};
+
+/// How long a write whose answer was lost may still have an effect: the server gives it up, and a decision that old is not acted on.
+const OPEN: Duration = Duration::from_secs(BRIEF_SECONDS as u64 + 3);
+
+#[derive(Default)]
+struct Inner {
+    newest: Option<FailureInjection>,
+    pauses: HashMap<String, (u32, Instant)>,
+    open: HashMap<usize, Instant>,
+    health: Option<HealthWatch>,
+    held: Vec<Claim>,
+    errors: u32,
+}
+
+/// The memory of one injection.
+pub(super) struct Memory {
+    /// Since when this process knows it: whatever an earlier process sent may still take effect for a while.
+    since: Instant,
+    inner: Mutex<Inner>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self { since: Instant::now(), inner: Mutex::default() }
+    }
+
+    /// The injection as it was written last, if the cache lags behind that.
+    pub(super) fn newest(&self, cached: &FailureInjection) -> FailureInjection {
+        let mut inner = self.inner.lock();
+        let version = |it: &FailureInjection| {
+            it.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        };
+        match &inner.newest {
+            Some(newest) if version(newest) > version(cached) => {
+                let mut newest = newest.clone();
+                // The spec is never written here; what the cache has of it may be newer.
+                if cached.metadata.generation > newest.metadata.generation {
+                    newest.spec = cached.spec.clone();
+                }
+                newest
+            }
+            _ => {
+                inner.newest = None;
+                cached.clone()
+            }
+        }
+    }
+
+    pub(super) fn written(&self, injection: FailureInjection) {
+        let mut inner = self.inner.lock();
+        inner.errors = 0;
+        inner.newest = Some(injection);
+    }
+
+    /// A growing pause after errors of the reconcile.
+    pub(super) fn pause(&self) -> Duration {
+        let mut inner = self.inner.lock();
+        inner.newest = None;
+        inner.errors += 1;
+        backoff(inner.errors)
+    }
+
+    /// Whether a task that failed is not due yet.
+    pub(super) fn rests(&self, task: &str) -> bool {
+        self.inner.lock().pauses.get(task).is_some_and(|(_, due)| Instant::now() < *due)
+    }
+
+    pub(super) fn tried(&self, task: &str, again: bool) {
+        let mut inner = self.inner.lock();
+        if again {
+            let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures) + 1;
+            inner.pauses.insert(task.to_owned(), (failures, Instant::now() + backoff(failures)));
+        } else {
+            inner.pauses.remove(task);
+        }
+    }
+
+    /// When the first of the tasks that failed is due.
+    pub(super) fn next_try(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.inner.lock().pauses.values().map(|(_, due)| due.saturating_duration_since(now)).min()
+    }
+
+    /// A call that makes the fault of an entry begins.
+    pub(super) fn opens(&self, index: usize) {
+        self.inner.lock().open.insert(index, Instant::now() + OPEN);
+    }
+
+    /// It is certain what became of it.
+    pub(super) fn closes(&self, index: usize) {
+        self.inner.lock().open.insert(index, Instant::now());
+    }
+
+    /// Until when a call may still make the fault of an entry, whatever its answer was.
+    pub(super) fn open_until(&self, index: usize) -> Instant {
+        self.inner.lock().open.get(&index).copied().unwrap_or(self.since + OPEN)
+    }
+
+    pub(super) fn take_health(&self) -> HealthWatch {
+        self.inner.lock().health.take().unwrap_or_default()
+    }
+
+    pub(super) fn keep_health(&self, watch: HealthWatch) {
+        self.inner.lock().health = Some(watch);
+    }
+
+    /// Nothing is held any more.
+    pub(super) fn release(&self) {
+        self.inner.lock().held.clear();
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    (FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1).min(8))).min(LONGEST_PAUSE)
+}
+
+/// The memories of all injections, and what each holds of the world.
+#[derive(Default)]
+pub(super) struct Memories(Mutex<HashMap<String, Arc<Memory>>>);
+
+impl Memories {
+    pub(super) fn of(&self, uid: &str) -> Arc<Memory> {
+        self.0.lock().entry(uid.to_owned()).or_insert_with(|| Arc::new(Memory::new())).clone()
+    }
+
+    pub(super) fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
+    /// Takes hold of what a journal touches, before it is stored: of two that want the same, one has to wait (S8). The answer says
+    /// whom it waits for. `stored` are all injections as the cache has them.
+    pub(super) fn hold<'a>(
+        &self,
+        uid: &str,
+        journal: &[JournalEntry],
+        max_active: usize,
+        stored: impl Iterator<Item = &'a FailureInjection>,
+    ) -> Option<Found> {
+        let wanted = claims(journal);
+        // One lock for all: looking and taking hold are one step.
+        let memories = self.0.lock();
+        let others: Vec<&FailureInjection> = stored.filter(|it| it.metadata.uid.as_deref() != Some(uid)).collect();
+        let named: Vec<(String, _)> = others
+            .iter()
+            .filter_map(|it| {
+                let metadata = &it.metadata;
+                let name = format!("{}/{}", metadata.namespace.as_deref()?, metadata.name.as_deref()?);
+                Some((name, it.status.as_ref()?))
+            })
+            .collect();
+        let active = named.iter().filter(|(_, status)| status.phase.is_active()).count();
+        if active >= max_active {
+            return Some(Found::NotYet {
+                reason: reason::TOO_MANY_ACTIVE.into(),
+                message: format!("{active} injections are active, and no more may be"),
+            });
+        }
+        let in_store = conflict(journal, named.iter().map(|(name, status)| (name.as_str(), *status)));
+        if let Some((name, claim)) = in_store {
+            return Some(Found::NotYet {
+                reason: reason::CONFLICT.into(),
+                message: format!(
+                    "injection {name} holds {}",
+                    if claim.part.is_empty() { "the whole object" } else { &claim.part }
+                ),
+            });
+        }
+        for (other, memory) in memories.iter().filter(|(other, _)| *other != uid) {
+            let held = &memory.inner.lock().held;
+            if held.iter().any(|held| wanted.iter().any(|wanted| held.meets(wanted))) {
+                return Some(Found::NotYet {
+                    reason: reason::CONFLICT.into(),
+                    message: format!("another injection (uid {other}) holds a field of the same object"),
+                });
+            }
+        }
+        if let Some(memory) = memories.get(uid) {
+            memory.inner.lock().held = wanted;
+        }
+        None
+    }
+}

@@ -1,0 +1,438 @@
+//! The reconcile of a `FailureInjection`: observe, decide, write, perform, and again while that moves something.
+
+mod memory;
+mod write;
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{SubsecRound, Utc};
+use futures::{FutureExt, StreamExt, future::join_all};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::DeleteParams,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Action, Config},
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio::sync::mpsc;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::{
+    api::{FailureInjection, FailureInjectionStatus, failureinjection::EntryState, names},
+    engine::{
+        PlanError,
+        injection::{self, EntrySeen, Found, Health, InjectionDecision, InjectionEffect, InjectionPlan, InjectionSeen},
+    },
+    faults::{self, FaultContext, HealthWatch, InjectionIdentity},
+    telemetry::{ErrorClass, StatusWrite},
+};
+
+use super::{Shell, soakrun::ReconcileError};
+use memory::{Memories, Memory};
+
+/// Most rounds of deciding and performing before others have their turn.
+const MAX_ROUNDS: usize = 16;
+/// Injections that are looked at at the same time; each may wait for the API server.
+const CONCURRENCY: u16 = 32;
+/// A failed effect is tried again after this, doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Undoing must not wait long after what stood against it is gone (L2).
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a system is asked whether it is healthy, where no watch tells.
+const LOOK: Duration = Duration::from_millis(500);
+/// An active injection is looked at this often though nothing woke it (L4).
+const RELIST: Duration = Duration::from_secs(30);
+
+type Guarded = DeserializeGuard<FailureInjection>;
+
+/// What every reconcile of an injection shares.
+pub(super) struct Injections {
+    shell: Arc<Shell>,
+    settings: faults::Settings,
+    memories: Memories,
+    store: Store<Guarded>,
+    halt: super::halt::Halt,
+}
+
+/// Reconciles injections until `shutdown` completes.
+pub(super) async fn run(
+    shell: Arc<Shell>,
+    client: Client,
+    settings: &super::Settings,
+    woken: mpsc::UnboundedReceiver<ObjectRef<FailureInjection>>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api: Api<Guarded> = match &settings.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (store, writer) = reflector::store();
+    let changed = watcher(api, watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects();
+    let wakes = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|it| (it, woken)) })
+        .map(|it| ObjectRef::<Guarded>::new(&it.name).within(it.namespace.as_deref().unwrap_or_default()));
+    let (halted, halt) = super::halt::watch(client, settings.own_namespace.clone());
+    let all = store.clone();
+    // Everything is looked at when the switch is turned: what is active is undone at once.
+    let on_halt = halted.flat_map(move |()| {
+        let active: Vec<_> = all.state().iter().map(|it| ObjectRef::from_obj(&**it)).collect();
+        futures::stream::iter(active)
+    });
+    let context = Injections {
+        shell,
+        settings: settings.faults.clone(),
+        memories: Memories::default(),
+        store: store.clone(),
+        halt,
+    };
+    Controller::for_stream(changed, store)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(wakes)
+        .reconcile_on(on_halt)
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, after_error, Arc::new(context))
+        .for_each(|result| async move {
+            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
+                warn!(%error, "the watch of injections failed and is started again");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action, ReconcileError> {
+    let began = Instant::now();
+    all.shell.health.tick();
+    let cached = match &guarded.0 {
+        Ok(injection) => injection,
+        Err(invalid) => {
+            let metadata = &invalid.metadata;
+            warn!(namespace = metadata.namespace, injection = metadata.name, error = %invalid.error, "an injection can't be read and is left alone until it changes");
+            all.shell.metrics.reconcile_failed(ErrorClass::Terminal);
+            return Ok(Action::await_change());
+        }
+    };
+    let metadata = &cached.metadata;
+    let memory = all.memories.of(metadata.uid.as_deref().unwrap_or_default());
+    let injection = memory.newest(cached);
+    let span = info_span!("injection", namespace = metadata.namespace, injection = metadata.name);
+    let visit = Visit { all: &all, memory: &memory, injection }.go();
+    let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
+    all.shell.metrics.observe_reconcile(began.elapsed());
+    result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
+fn after_error(guarded: Arc<Guarded>, error: &ReconcileError, all: Arc<Injections>) -> Action {
+    let metadata = guarded.meta();
+    all.shell.metrics.reconcile_failed(error.class());
+    if matches!(error, ReconcileError::Conflict) {
+        return Action::requeue(Duration::from_millis(50));
+    }
+    let pause = all.memories.of(metadata.uid.as_deref().unwrap_or_default()).pause();
+    warn!(namespace = metadata.namespace, injection = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
+    Action::requeue(pause)
+}
+
+/// One visit.
+struct Visit<'a> {
+    all: &'a Injections,
+    memory: &'a Arc<Memory>,
+    injection: FailureInjection,
+}
+
+impl Visit<'_> {
+    async fn go(mut self) -> Result<Action, ReconcileError> {
+        let mut seen = InjectionSeen { halted: self.all.halt.reason(), ..InjectionSeen::default() };
+        let seed = self.seed();
+        let plan = InjectionPlan::parse(&self.injection.spec, &seed);
+        self.let_go();
+        for _ in 0..MAX_ROUNDS {
+            let decided_at = Instant::now();
+            // The status keeps milliseconds: finer times would differ after being read back.
+            let now = Utc::now().trunc_subsecs(3);
+            let InjectionDecision { status, effects, wake_at } =
+                injection::decide(plan.as_ref(), &self.injection, &seen, now);
+            self.store(status).await?;
+            let moved = self.perform(&plan, &seed, effects, &mut seen, decided_at).await?;
+            match moved {
+                Moved::Yes => {}
+                Moved::No => {
+                    self.let_go();
+                    return Ok(self.rest(wake_at, &seen));
+                }
+                Moved::Gone => {
+                    self.all.memories.forget(&self.injection.uid().unwrap_or_default());
+                    return Ok(Action::await_change());
+                }
+            }
+        }
+        Ok(Action::requeue(Duration::ZERO))
+    }
+
+    fn seed(&self) -> String {
+        self.injection.spec.seed.clone().or_else(|| self.injection.uid()).unwrap_or_default()
+    }
+
+    /// What is not journaled (any more) is not held.
+    fn let_go(&self) {
+        if self.status().journal.iter().all(|entry| entry.state.is_final()) {
+            self.memory.release();
+        }
+    }
+
+    fn status(&self) -> FailureInjectionStatus {
+        self.injection.status.clone().unwrap_or_default()
+    }
+
+    /// Writes the status if it is another one than the server has.
+    async fn store(&mut self, status: FailureInjectionStatus) -> Result<(), ReconcileError> {
+        let before = self.status();
+        if before == status {
+            return Ok(());
+        }
+        let phase = (before.phase, status.phase);
+        self.injection.status = Some(status);
+        let written = write::status(&self.all.shell.client, &self.injection).await;
+        self.all.shell.metrics.status_written(match &written {
+            Ok(_) => StatusWrite::Ok,
+            Err(error) if super::soakrun::is_conflict(error) => StatusWrite::Conflict,
+            Err(_) => StatusWrite::Error,
+        });
+        self.injection.metadata = written.map_err(super::soakrun::api_error)?;
+        self.memory.written(self.injection.clone());
+        if phase.0 != phase.1 {
+            let status = self.injection.status.as_ref();
+            let (reason, detail) = status.map_or(("", ""), |it| (it.reason.as_str(), it.message.as_str()));
+            info!(from = phase.0.as_str(), to = phase.1.as_str(), reason, detail, "phase changed");
+            if phase.1.is_final() {
+                self.all.shell.metrics.injection_ended(phase.1.as_str());
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(
+        &mut self,
+        plan: &Result<InjectionPlan, PlanError>,
+        seed: &str,
+        effects: Vec<InjectionEffect>,
+        seen: &mut InjectionSeen,
+        decided_at: Instant,
+    ) -> Result<Moved, ReconcileError> {
+        let mut moved = Moved::No;
+        let mut entries = Vec::new();
+        for effect in effects {
+            match effect {
+                InjectionEffect::AddFinalizer => {
+                    self.change_finalizer(true).await?;
+                    moved = Moved::Yes;
+                }
+                InjectionEffect::RemoveFinalizer => {
+                    self.change_finalizer(false).await?;
+                    if self.injection.metadata.deletion_timestamp.is_some() {
+                        return Ok(Moved::Gone);
+                    }
+                }
+                InjectionEffect::Notify(note) => self.all.shell.notes.tell(self.injection.object_ref(&()), note),
+                InjectionEffect::Delete => self.delete().await,
+                InjectionEffect::Find => {
+                    if self.memory.rests("find") {
+                        continue;
+                    }
+                    let found = self.find(plan, seed, decided_at).await;
+                    self.memory.tried("find", matches!(found, Found::NotYet { .. } | Found::Nothing { .. }));
+                    seen.found = Some(found);
+                    moved = Moved::Yes;
+                }
+                InjectionEffect::Look => {
+                    let health = self.look(plan, seed, decided_at).await;
+                    let news = health != seen.health;
+                    seen.health = health;
+                    if news {
+                        moved = Moved::Yes;
+                    }
+                }
+                InjectionEffect::Inject(index) => entries.push((index, true)),
+                InjectionEffect::Revert(index) => entries.push((index, false)),
+            }
+        }
+        if !entries.is_empty() && self.entries(plan, seed, entries, seen, decided_at).await {
+            moved = Moved::Yes;
+        }
+        Ok(moved)
+    }
+
+    /// Makes or undoes the faults of journal entries, side by side. True if something new is known.
+    async fn entries(
+        &self,
+        plan: &Result<InjectionPlan, PlanError>,
+        seed: &str,
+        entries: Vec<(usize, bool)>,
+        seen: &mut InjectionSeen,
+        decided_at: Instant,
+    ) -> bool {
+        let (identity, journal, deadline) = (self.identity(), self.status().journal, self.status().deadline);
+        let due = entries.into_iter().filter(|(index, inject)| !self.memory.rests(&task(*index, *inject)));
+        let work = due.filter_map(|(index, inject)| journal.get(index).map(|entry| (index, inject, entry)));
+        let done = join_all(work.map(|(index, inject, entry)| {
+            let (identity, shell) = (&identity, &self.all.shell);
+            async move {
+                // What was seen there is certain; only what was merely planned may still come.
+                let open_until = (entry.state == EntryState::Planned).then(|| self.memory.open_until(index));
+                let context = FaultContext {
+                    injection: identity,
+                    plan: plan.as_ref().ok(),
+                    seed,
+                    cluster: &shell.cluster,
+                    settings: &self.all.settings,
+                    decided_at,
+                    deadline: deadline.filter(|_| inject),
+                    open_until,
+                };
+                let seen = if inject {
+                    self.memory.opens(index);
+                    let seen = faults::inject(&context, entry).await;
+                    if !matches!(seen, EntrySeen::Failing { .. }) {
+                        self.memory.closes(index);
+                    }
+                    seen
+                } else {
+                    faults::revert(&context, entry).await
+                };
+                (index, inject, seen)
+            }
+        }))
+        .await;
+        let mut news = false;
+        for (index, inject, what) in done {
+            self.memory.tried(&task(index, inject), matches!(what, EntrySeen::Failing { .. }));
+            if let EntrySeen::Failing { message } = &what {
+                info!(entry = index, message, "a fault is not there yet or not undone yet");
+            }
+            news |= seen.entries.get(&index) != Some(&what);
+            seen.entries.insert(index, what);
+        }
+        news
+    }
+
+    /// Finds out what would be hit, and takes hold of it.
+    async fn find(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Found {
+        let identity = self.identity();
+        let context = FaultContext {
+            injection: &identity,
+            plan: plan.as_ref().ok(),
+            seed,
+            cluster: &self.all.shell.cluster,
+            settings: &self.all.settings,
+            decided_at,
+            deadline: None,
+            open_until: None,
+        };
+        let found = faults::find(&context).await;
+        let Found::Targets { journal, .. } = &found else { return found };
+        if self.injection.spec.dry_run {
+            return found;
+        }
+        self.all
+            .memories
+            .hold(
+                &identity.uid,
+                journal,
+                self.all.settings.guard_rails.max_active,
+                self.all.store.state().iter().filter_map(|it| it.0.as_ref().ok()),
+            )
+            .unwrap_or(found)
+    }
+
+    async fn look(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Health {
+        let identity = self.identity();
+        let context = FaultContext {
+            injection: &identity,
+            plan: plan.as_ref().ok(),
+            seed,
+            cluster: &self.all.shell.cluster,
+            settings: &self.all.settings,
+            decided_at,
+            deadline: None,
+            open_until: None,
+        };
+        let mut watch: HealthWatch = self.memory.take_health();
+        let health = faults::health(&context, &mut watch).await;
+        self.memory.keep_health(watch);
+        health
+    }
+
+    async fn change_finalizer(&mut self, wanted: bool) -> Result<(), ReconcileError> {
+        match write::finalizer(&self.all.shell.client, &self.injection, wanted).await {
+            Ok(metadata) => {
+                self.injection.metadata = metadata;
+                self.memory.written(self.injection.clone());
+            }
+            // Gone is as good as released.
+            Err(kube::Error::Api(status)) if status.code == 404 && !wanted => {
+                self.injection.metadata.finalizers = None;
+            }
+            Err(error) => return Err(super::soakrun::api_error(error)),
+        }
+        Ok(())
+    }
+
+    async fn delete(&self) {
+        let namespace = self.injection.namespace().unwrap_or_default();
+        let api: Api<FailureInjection> = Api::namespaced(self.all.shell.client.clone(), &namespace);
+        let parameters = DeleteParams {
+            preconditions: Some(kube::api::Preconditions { uid: self.injection.uid(), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match api.delete(&self.injection.name_any(), &parameters).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+            Err(error) => warn!(%error, "a finished injection could not be deleted"),
+        }
+    }
+
+    fn identity(&self) -> InjectionIdentity {
+        InjectionIdentity {
+            name: self.injection.name_any(),
+            namespace: self.injection.namespace().unwrap_or_default(),
+            uid: self.injection.uid().unwrap_or_default(),
+            service_account: self.injection.spec.service_account_name.clone(),
+        }
+    }
+
+    /// When it is looked at again.
+    fn rest(&self, wake_at: Option<chrono::DateTime<Utc>>, seen: &InjectionSeen) -> Action {
+        let finished = self.status().phase.is_final();
+        let by_time = wake_at.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
+        let by_health = matches!(seen.health, Health::NotYet { .. }).then_some(LOOK);
+        match by_time.into_iter().chain(self.memory.next_try()).chain(by_health).min() {
+            None if finished => Action::await_change(),
+            next => Action::requeue(next.map_or(RELIST, |next| next.min(RELIST))),
+        }
+    }
+}
+
+/// Whether performing has moved something.
+enum Moved {
+    Yes,
+    No,
+    /// The injection is gone.
+    Gone,
+}
+
+fn task(index: usize, inject: bool) -> String {
+    format!("{} {index}", if inject { "inject" } else { "revert" })
+}
+
+/// The field manager of the operator's own writes.
+const MANAGER: &str = names::OPERATOR_FIELD_MANAGER;
