@@ -55,6 +55,32 @@ pub struct Criteria {
     pub confidence: Option<String>,
 }
 
+/// A failure that is injected beside the steps of a phase, and undone when the phase ends at the latest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunInjection {
+    /// Its name, by which records tell it; no step of the phase may have it.
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The phase at which it is injected.
+    #[schemars(length(min = 1, max = 40))]
+    pub at_phase: String,
+    /// So long after the phase's start (default at once).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<Duration>,
+    /// Only in every so many cycles: with 3, in cycles 3, 6, 9 and so on (default 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub every: Option<u32>,
+    /// With this probability in each of those cycles, as a decimal such as `"0.25"` (default `"1"`). The run's seed decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
+    pub probability: Option<String>,
+    /// The spec of the injection, as in an `inject` step.
+    #[schemars(schema_with = "super::step::schema::object")]
+    pub template: serde_json::Value,
+}
+
 /// How many cycle records are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -183,6 +209,8 @@ const UNCHANGED: &str = concat!(
     " && ", kept_list!("parameters", "e.name"),
     " && ", kept_list!("setup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
     " && ", kept_list!("phases", "[[e.name]] + e.steps.map(s, has(s.parallel) ? [s.name] + s.parallel.map(m, m.name) : [s.name])"),
+    " && ", kept!("seed"),
+    " && ", kept_list!("injections", "e.name"),
     " && ", kept_list!("cleanup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
     ")"
 );
@@ -271,6 +299,15 @@ pub struct SoakRunSpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub phases: Vec<Phase>,
+    /// Failures that are injected beside the steps of a phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub injections: Vec<RunInjection>,
+    /// What chance depends on, so that a run can be repeated with the same choices (default: made from the run's uid).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9_007_199_254_740_991u64))]
+    pub seed: Option<u64>,
     /// Steps after the last cycle, an abort, a failure or a deletion. Each is run, even when one before it failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

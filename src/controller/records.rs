@@ -219,6 +219,6 @@ fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {
         parameters: plan.parameters.clone(),
         spec_digest: status.spec_digest.clone(),
         spec_generation: run.metadata.generation.unwrap_or(0),
-        seed: None,
+        seed: Some(engine::seed(run)),
     }
 }

@@ -29,6 +29,7 @@ mod verdict;
 mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest, Sha256};
 
 use crate::api::{SoakRun, SoakRunStatus};
 
@@ -102,6 +103,15 @@ impl Context<'_> {
     fn deleting(&self) -> bool {
         self.run.metadata.deletion_timestamp.is_some()
     }
+}
+
+/// What chance depends on in a run: the spec's seed, or a number made from the run's uid. It fits into a JSON number exactly.
+pub fn seed(run: &SoakRun) -> u64 {
+    run.spec.seed.unwrap_or_else(|| {
+        let uid = run.metadata.uid.as_deref().unwrap_or_default();
+        let hash = Sha256::digest(uid.as_bytes());
+        hash.iter().take(6).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    })
 }
 
 /// The pause before a further attempt: doubled with each, from `first` up to five minutes.

@@ -1,5 +1,7 @@
 //! One phase: its stages of steps, in order, and its own limits.
 
+use chrono::{DateTime, Utc};
+
 use crate::api::{
     names::reason,
     status::{Failure, HeldObject, Outcome, PhaseStatus, StepState, StepStatus},
@@ -8,7 +10,7 @@ use crate::api::{
 use super::{
     Context, StepKey,
     expr::Scope,
-    plan::{PhasePlan, Stage},
+    plan::{Leaf, PhasePlan, Stage},
     step,
 };
 
@@ -25,7 +27,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// The status of a phase that begins at `at`.
-pub(super) fn new(plan: &PhasePlan, at: chrono::DateTime<chrono::Utc>) -> PhaseStatus {
+pub(super) fn new(plan: &PhasePlan, at: DateTime<Utc>) -> PhaseStatus {
     PhaseStatus {
         name: plan.name.clone(),
         attempt: 1,
@@ -40,7 +42,7 @@ pub(super) fn new(plan: &PhasePlan, at: chrono::DateTime<chrono::Utc>) -> PhaseS
 }
 
 /// Makes a failed phase ready for its next attempt at `at`. Attempt numbers of steps go on, so that no pod name comes twice.
-pub(super) fn again(plan: &PhasePlan, phase: &mut PhaseStatus, at: chrono::DateTime<chrono::Utc>) {
+pub(super) fn again(plan: &PhasePlan, phase: &mut PhaseStatus, at: DateTime<Utc>) {
     phase.attempt += 1;
     phase.started_at = at;
     phase.deadline = plan.timeout.map(|timeout| at + timeout.as_chrono());
@@ -91,13 +93,16 @@ pub(super) fn advance(
     for stage in &plan.stages {
         for index in stage.leaves.clone() {
             let (leaf, status) = (&plan.leaves[index], &mut phase.steps[index]);
-            if status.state == StepState::Waiting && !around.suspended {
+            if status.state == StepState::Waiting
+                && !around.suspended
+                && is_due(leaf, status, phase.started_at, around, context)
+            {
                 step::begin(leaf, status, &key(&leaf.path), around.scope, held, context);
                 // Some kinds end as soon as they begin.
                 step::observe(leaf, status, &key(&leaf.path), around.scope, context);
             }
         }
-        if !is_complete(stage, &phase.steps, plan.keep_going) {
+        if !stage.beside && !is_complete(stage, &phase.steps, plan.keep_going) {
             complete = false;
             break;
         }
@@ -116,6 +121,22 @@ pub(super) fn advance(
         let outcome = if phase.failure.is_some() { Outcome::Failed } else { Outcome::Succeeded };
         finish(phase, outcome, context);
     }
+}
+
+/// Whether a step may begin. One whose gate is shut in this cycle is skipped.
+fn is_due(
+    leaf: &Leaf,
+    status: &mut StepStatus,
+    started: DateTime<Utc>,
+    around: &Surroundings<'_>,
+    context: &mut Context<'_>,
+) -> bool {
+    let Some(gate) = &leaf.gate else { return true };
+    if !gate.opens(super::seed(context.run), around.key.cycle, &leaf.path) {
+        status.state = StepState::Skipped;
+        return false;
+    }
+    context.reached(started + gate.offset.as_chrono())
 }
 
 fn failure(

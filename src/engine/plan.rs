@@ -1,5 +1,6 @@
 //! A spec that was parsed: what is left to decide at run time can no longer be malformed.
 
+mod injections;
 mod leaf;
 mod references;
 
@@ -16,7 +17,7 @@ use crate::api::{
 
 use super::expr::{Condition, ExprError, Roots};
 
-pub use leaf::Leaf;
+pub use leaf::{Gate, Leaf};
 
 /// Name of the only phase of the setup.
 pub const SETUP: &str = "setup";
@@ -66,6 +67,8 @@ pub struct Stage {
     pub leaves: std::ops::Range<usize>,
     /// Whether what follows begins as soon as this runs.
     pub background: bool,
+    /// It is no part of the sequence: what follows begins whatever becomes of it.
+    pub beside: bool,
 }
 
 /// A phase that was parsed.
@@ -143,6 +146,8 @@ impl Plan {
             parameters,
             setup,
             phases,
+            injections,
+            seed: _,
             cleanup,
             criteria,
             results,
@@ -153,8 +158,8 @@ impl Plan {
             rerun: _,
             ttl_after_finished: _,
         } = spec;
-        let count =
-            setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
+        let count = injections.len()
+            + setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
         if count > MAX_STEPS {
             return Err(PlanError::new(
                 "spec.phases",
@@ -181,6 +186,8 @@ impl Plan {
             })
             .collect::<Result<Vec<_>, _>>()?;
         references::unique("spec.phases", phases.iter().map(|phase| phase.name.as_str()))?;
+        let mut phases = phases;
+        injections::add(injections, &mut phases, &names)?;
         let cleanup = section(CLEANUP, cleanup, "spec.cleanup", true, &mut names)?;
         Ok(Self {
             digest: digest(spec),

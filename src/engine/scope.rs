@@ -48,6 +48,7 @@ fn base(plan: &Plan, run: &SoakRun, status: &SoakRunStatus, cycle: u32) -> Scope
             "serviceAccountName": run.spec.service_account_name,
             "passed": status.cycles.passed,
             "failed": status.cycles.failed,
+            "seed": super::seed(run),
         }),
     );
     scope.set("cycle", json!({"number": cycle}));

@@ -13,6 +13,7 @@ mod apply;
 mod context;
 mod delete;
 mod http;
+mod inject;
 mod job;
 mod logs;
 mod made;

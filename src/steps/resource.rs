@@ -69,6 +69,25 @@ async fn make_room(ctx: &StepContext<'_>, target: &Target) -> Result<(), StepEnd
     ))
 }
 
+/// The attempt's object as a watch tells it, or what keeps it from being seen.
+pub(super) fn seen(ctx: &StepContext<'_>, follow: &Follow) -> Result<Value, StepSeen> {
+    let Some(lease) = &follow.lease else { return Err(StepSeen::Unknown) };
+    match told(lease) {
+        Told::Object(Value::Null) => Err(StepSeen::Unknown),
+        Told::Object(object) => {
+            let metadata = &object["metadata"];
+            let ours = metadata["annotations"][label::CREATED_BY] == *ctx.run.uid
+                && ctx.labels().iter().all(|(key, value)| metadata["labels"][*key] == **value);
+            if !ours {
+                return Err(StepSeen::Unknown);
+            }
+            follow.mark_existing();
+            Ok(object)
+        }
+        Told::Seen(seen) => Err(seen),
+    }
+}
+
 impl StepKind for ResourceStep {
     async fn begin(&self, ctx: &StepContext<'_>) -> Begun {
         let (target, manifest) = match manifest(ctx, self).await {
@@ -106,20 +125,9 @@ impl StepKind for ResourceStep {
     }
 
     fn observe(&self, ctx: &StepContext<'_>, follow: &Follow, _now: DateTime<Utc>) -> StepSeen {
-        let Some(lease) = &follow.lease else { return StepSeen::Unknown };
-        match told(lease) {
-            Told::Object(Value::Null) => StepSeen::Unknown,
-            Told::Object(object) => {
-                let metadata = &object["metadata"];
-                let ours = metadata["annotations"][label::CREATED_BY] == *ctx.run.uid
-                    && ctx.labels().iter().all(|(key, value)| metadata["labels"][*key] == **value);
-                if !ours {
-                    return StepSeen::Unknown;
-                }
-                follow.mark_existing();
-                judge(ctx, &object, None)
-            }
-            Told::Seen(seen) => seen,
+        match seen(ctx, follow) {
+            Ok(object) => judge(ctx, &object, None),
+            Err(seen) => seen,
         }
     }
 

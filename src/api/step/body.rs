@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    ApplyStep, Beginning, Conditions, DeleteStep, HttpStep, JobStep, Made, PatchStep, PodStep, ResourceStep, ScaleStep,
-    SleepStep, StepSpec, WaitStep, each_kind, step_kinds,
+    ApplyStep, Beginning, Conditions, DeleteStep, HttpStep, InjectStep, JobStep, Made, PatchStep, PodStep,
+    ResourceStep, ScaleStep, SleepStep, StepSpec, WaitStep, each_kind, step_kinds,
 };
 use crate::api::{
     Duration,

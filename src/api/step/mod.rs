@@ -6,6 +6,7 @@ mod apply;
 mod body;
 mod delete;
 mod http;
+mod inject;
 mod job;
 mod patch;
 mod pod;
@@ -24,6 +25,7 @@ pub use apply::ApplyStep;
 pub use body::{Action, StepBody};
 pub use delete::DeleteStep;
 pub use http::{Header, HttpStep};
+pub use inject::InjectStep;
 pub use job::JobStep;
 pub use patch::{PatchStep, PatchType};
 pub use pod::PodStep;
@@ -56,6 +58,8 @@ macro_rules! step_kinds {
             resource "resource" Resource(ResourceStep);
             /// Makes an HTTP request.
             http "http" Http(HttpStep);
+            /// Injects a failure, which is always undone.
+            inject "inject" Inject(InjectStep);
             /// Waits for a length of time.
             sleep "sleep" Sleep(SleepStep);
         }

@@ -6,7 +6,10 @@ use crate::api::{
 };
 
 use super::{
-    super::expr::{Condition, Expression, check_json},
+    super::{
+        expr::{Condition, Expression, check_json},
+        injection::draw,
+    },
     PlanError, RetryPlan, Stage,
     references::{Names, roots, unique},
     retry_plan,
@@ -14,6 +17,27 @@ use super::{
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_PENDING_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// When a step that is no part of the sequence begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gate {
+    /// Only in every so many cycles.
+    pub every: u32,
+    /// With this probability, from 0 to 1.
+    pub probability: f64,
+    /// So long after the phase's start.
+    pub offset: Duration,
+}
+
+impl Gate {
+    /// Whether the step of that path runs in a cycle. The run's seed decides what is left to chance.
+    pub fn opens(&self, seed: u64, cycle: u32, path: &str) -> bool {
+        const STEPS: usize = 1_000_000;
+        #[expect(clippy::cast_precision_loss, reason = "a million is exact")]
+        let drawn = draw(&seed.to_string(), &format!("{path} in cycle {cycle}"), STEPS) as f64 / STEPS as f64;
+        cycle.is_multiple_of(self.every.max(1)) && drawn < self.probability
+    }
+}
 
 /// A step, or a member of a group.
 #[derive(Clone, Debug)]
@@ -24,6 +48,8 @@ pub struct Leaf {
     pub field: String,
     /// Runs beside what follows.
     pub background: bool,
+    /// In which cycles it runs, and how long after the phase's start; none: in all, in its turn.
+    pub gate: Option<Gate>,
     /// What it does.
     pub action: Action,
     /// Longest time an attempt may run.
@@ -67,12 +93,18 @@ pub(super) fn flatten(steps: &[Step], path: &str, names: &mut Names) -> Result<(
         for leaf in &leaves[first..] {
             names.end_step(&leaf.path);
         }
-        stages.push(Stage { leaves: first..leaves.len(), background: *background });
+        stages.push(Stage { leaves: first..leaves.len(), background: *background, beside: false });
     }
     Ok((leaves, stages))
 }
 
-fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Names) -> Result<Leaf, PlanError> {
+pub(super) fn leaf(
+    path: String,
+    background: bool,
+    body: &StepBody,
+    field: &str,
+    names: &Names,
+) -> Result<Leaf, PlanError> {
     let action = body.action().ok_or_else(|| {
         let kinds = Action::KINDS.join(", ");
         PlanError::new(field, format!("a step does exactly one thing: set one of {kinds}, parallel"))
@@ -115,6 +147,7 @@ fn leaf(path: String, background: bool, body: &StepBody, field: &str, names: &Na
         path,
         field: field.to_owned(),
         background,
+        gate: None,
         action,
         timeout: body.timeout.unwrap_or(DEFAULT_TIMEOUT),
         pending_timeout: body.pending_timeout.unwrap_or(DEFAULT_PENDING_TIMEOUT),
