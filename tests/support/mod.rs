@@ -215,8 +215,17 @@ impl Operator {
         Self::start_with(namespace, &[])
     }
 
-    /// Starts one for a namespace with further arguments.
+    /// Starts one for a namespace with further arguments. The namespace is also its own.
     pub fn start_with(namespace: &Namespace, arguments: &[&str]) -> Self {
+        Self::spawn(namespace, &namespace.name, arguments)
+    }
+
+    /// Starts one that lives elsewhere: its own namespace is protected from injections, and has the kill switch.
+    pub fn start_beside(namespace: &Namespace, own: &str, arguments: &[&str]) -> Self {
+        Self::spawn(namespace, own, arguments)
+    }
+
+    fn spawn(namespace: &Namespace, own: &str, arguments: &[&str]) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join(format!("{}-{:04x}.log", namespace.name, fastrand::u16(..)));
@@ -228,7 +237,7 @@ impl Operator {
                 "--watch-namespace",
                 &namespace.name,
                 "--namespace",
-                &namespace.name,
+                own,
             ])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig())

@@ -303,7 +303,10 @@ impl Machine<'_> {
                     let message = format!("undone, but the system was not healthy within {timeout}: {detail}");
                     return self.end(InjectionPhase::Failed, reason::NOT_RECOVERED, &message);
                 }
-                self.wait(reason::RECOVERING, detail);
+                // What was seen last stands until there is something new.
+                if !detail.is_empty() || self.status.reason != reason::RECOVERING {
+                    self.wait(reason::RECOVERING, detail);
+                }
                 self.effects.push(InjectionEffect::Look);
             }
         }
