@@ -32,11 +32,7 @@ enum Command {
     /// The main job: a cluster, the operator, and a real soak with live progress.
     Demo,
     /// All tests; needs nothing but Rust, Go and root.
-    Test {
-        /// Leave the cluster running afterwards.
-        #[arg(long)]
-        keep_cluster: bool,
-    },
+    Test(suite::Options),
     /// Run an example to its verdict.
     Example {
         /// Its name: a folder below examples/.
@@ -121,7 +117,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
-        Command::Test { keep_cluster } => suite::run(keep_cluster),
+        Command::Test(options) => suite::run(&options),
         Command::Example { name, cluster } => {
             let example = example::find(&name)?;
             let cluster = cluster::up(&cluster::Options::named(&cluster))?;
