@@ -8,6 +8,7 @@ mod faults;
 mod generate;
 mod image;
 mod kubectl;
+mod mutants;
 mod operator;
 mod operator_image;
 mod suite;
@@ -43,6 +44,8 @@ enum Command {
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
+    /// Change the engine in many small ways and tell which changes no test notices; needs cargo-mutants.
+    Mutants(mutants::Options),
     /// Measure a release build against what the cluster can do at all; the last line is JSON.
     Bench(bench::Options),
     /// Write the files that are made from the code.
@@ -127,6 +130,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Faults(options) => faults::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Image => {
