@@ -28,6 +28,8 @@ pub enum Fate {
     Fails(TimeDelta, i32),
     /// Runs until somebody ends it, and then hands something on and exits with this code.
     Yields(i32),
+    /// Runs on, whoever wants to end it.
+    Stays,
     /// Never gets a node.
     Pends,
 }
@@ -179,6 +181,7 @@ impl World {
         let age = self.now - pod.created;
         let started = pod.created + TimeDelta::seconds(1);
         if let Some(stopped) = pod.stopped
+            && pod.fate != Fate::Stays
             && self.now >= stopped + TimeDelta::seconds(1)
         {
             // A pod is stopped by its deadline, so that is what it tells.
@@ -375,7 +378,7 @@ impl World {
                 (pod.created + TimeDelta::seconds(1), pod.stopped.map(|at| at + TimeDelta::seconds(1)));
             let ended = match pod.fate {
                 Fate::Succeeds(after) | Fate::Fails(after, _) => Some(pod.created + after),
-                Fate::Runs | Fate::Yields(_) | Fate::Pends => None,
+                Fate::Runs | Fate::Stays | Fate::Yields(_) | Fate::Pends => None,
             };
             [Some(started), stopped, ended].into_iter().flatten().filter(|at| *at > self.now).min()
         });
