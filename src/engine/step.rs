@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::{
+    names::reason,
     status::{Failure, HeldObject, MAX_HELD, PastAttempt, StepState, StepStatus},
     step::{Action, Beginning},
 };
@@ -151,7 +152,7 @@ fn time_out(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, co
     let detail = if step.message.is_empty() { String::new() } else { format!("; last seen: {}", step.message) };
     // A cause that was named while it was pending says more than the timeout does.
     let reason =
-        if step.running_at.is_none() && !step.reason.is_empty() { step.reason.clone() } else { "Timeout".into() };
+        if step.running_at.is_none() && !step.reason.is_empty() { step.reason.clone() } else { reason::TIMEOUT.into() };
     let message = format!("{what} after {limit}{detail}");
     step.reason = reason;
     step.message = text::cut(&message, text::MESSAGE);
@@ -214,7 +215,9 @@ fn end(leaf: &Leaf, step: &mut StepStatus, seen: StepEnd, scope: &Scope, context
         if stopped_for_a_failure(step) {
             return finish_failed(leaf, step, scope, context);
         }
-        if exit_code.is_none_or(|code| STOPPED_EXIT_CODES.contains(&code)) {
+        // Pods are stopped by their deadline, so one that went in peace tells of a timeout.
+        let in_peace = exit_code == Some(0) && failure.reason == reason::TIMEOUT;
+        if in_peace || exit_code.is_none_or(|code| STOPPED_EXIT_CODES.contains(&code)) {
             return succeed(step, context.now);
         }
     }

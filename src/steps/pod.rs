@@ -136,7 +136,7 @@ impl StepKind for PodStep {
     fn observe(&self, ctx: &StepContext<'_>, follow: &Follow, now: DateTime<Utc>) -> StepSeen {
         let Some(pod) = ctx.cluster.pods.find(&ctx.run.uid, &ctx.attempt_name()) else { return StepSeen::Unknown };
         follow.mark_existing();
-        pod_state::judge(&pod, now)
+        pod_state::judge(&pod, ctx.stopping_since.is_some(), now)
     }
 
     async fn confirm_absent(&self, ctx: &StepContext<'_>, follow: Option<&Follow>) -> StepSeen {
@@ -152,7 +152,7 @@ impl StepKind for PodStep {
             Ok(None) => {
                 // The watch may have told its end while the server was asked.
                 if let Some(pod) = ctx.cluster.pods.find(&ctx.run.uid, &name) {
-                    return pod_state::judge(&pod, Utc::now());
+                    return pod_state::judge(&pod, ctx.stopping_since.is_some(), Utc::now());
                 }
                 if follow.is_some_and(Follow::existed) {
                     return StepSeen::Ended(StepEnd::transient("PodDeleted", "somebody deleted the pod"));

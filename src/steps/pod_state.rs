@@ -12,20 +12,28 @@ use crate::{
 const PULL_GRACE: TimeDelta = TimeDelta::seconds(30);
 /// A missing Secret or ConfigMap may still come within this.
 const CONFIG_GRACE: TimeDelta = TimeDelta::seconds(15);
+/// The kubelet tells a pod's phase so long after its first container has ended, or is not waited for. Sidecars may take
+/// their grace period, and the phase waits for them.
+const PHASE_GRACE: TimeDelta = TimeDelta::seconds(10);
 /// Exit codes of a process that was told to end by SIGKILL or SIGTERM.
 const KILLED: [i32; 2] = [137, 143];
 
 /// Judges what is known of an attempt's pod.
 ///
 /// The step is over when its first container has ended; sidecars that go on, and everything else that notices later,
-/// do not matter.
-pub(super) fn judge(pod: &PodSummary, now: DateTime<Utc>) -> StepSeen {
-    if let Some(main) = &pod.main
-        && let ContainerState::Terminated { exit_code, reason, message, started_at, finished_at } = &main.state
-    {
-        let ended =
-            Terminated { exit_code: *exit_code, reason, message, started_at: *started_at, finished_at: *finished_at };
-        return StepSeen::Ended(on_pod(pod, end_of_main(pod, &ended)));
+/// do not matter. One that was asked to stop and went in peace did as it was told, whatever the deadline says.
+pub(super) fn judge(pod: &PodSummary, stopping: bool, now: DateTime<Utc>) -> StepSeen {
+    if let Some(ended) = Terminated::of_main(pod) {
+        let deadline = deadline(pod, &ended);
+        if let Deadline::Unsure { until } = deadline
+            && now < until
+            && !(stopping && ended.exit_code == 0)
+        {
+            let message = "its container has ended; the kubelet has not told yet why".into();
+            return StepSeen::Running { since: ended.started_at, message };
+        }
+        let timed_out = !matches!(deadline, Deadline::NotReached);
+        return StepSeen::Ended(on_pod(pod, end_of_main(pod, &ended, timed_out)));
     }
     if let Some(failure) = end_of_pod(pod) {
         return StepSeen::Ended(on_pod(pod, failure));
@@ -47,13 +55,44 @@ struct Terminated<'a> {
     finished_at: Option<DateTime<Utc>>,
 }
 
+impl<'a> Terminated<'a> {
+    /// The end of the pod's first container, if it has ended.
+    fn of_main(pod: &'a PodSummary) -> Option<Self> {
+        match &pod.main.as_ref()?.state {
+            ContainerState::Terminated { exit_code, reason, message, started_at, finished_at } => Some(Self {
+                exit_code: *exit_code,
+                reason,
+                message,
+                started_at: *started_at,
+                finished_at: *finished_at,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Ended by somebody else, whatever the exit code says.
+    fn killed(&self) -> bool {
+        self.exit_code != 0 && (KILLED.contains(&self.exit_code) || self.reason == "ContainerStatusUnknown")
+    }
+}
+
+/// Whether a container was ended by its pod's deadline.
+enum Deadline {
+    NotReached,
+    /// The times say so; the kubelet, which alone knows, is given until then to tell.
+    Unsure {
+        until: DateTime<Utc>,
+    },
+    Reached,
+}
+
 fn on_pod(pod: &PodSummary, end: StepEnd) -> StepEnd {
     StepEnd { pod: Some(pod.name.clone()), node: pod.node.clone(), ..end }
 }
 
-fn end_of_main(pod: &PodSummary, ended: &Terminated<'_>) -> StepEnd {
+fn end_of_main(pod: &PodSummary, ended: &Terminated<'_>, timed_out: bool) -> StepEnd {
     let outputs = outputs::parse(ended.message);
-    let failure = failure_of_main(pod, ended, outputs.as_ref().err());
+    let failure = failure_of_main(pod, ended, timed_out, outputs.as_ref().err());
     let end = with_exit_code(failure.unwrap_or_else(StepEnd::succeeded), ended.exit_code);
     StepEnd {
         outputs: outputs.unwrap_or_default(),
@@ -71,19 +110,25 @@ fn with_exit_code(mut end: StepEnd, exit_code: i32) -> StepEnd {
     end
 }
 
-fn failure_of_main(pod: &PodSummary, ended: &Terminated<'_>, bad_outputs: Option<&String>) -> Option<StepEnd> {
-    let killed = KILLED.contains(&ended.exit_code);
-    // Ended by somebody else, whatever the exit code says; what ended by itself before that counts as it is.
-    if ended.exit_code != 0 && (killed || ended.reason == "ContainerStatusUnknown") {
-        if ended.reason == "OOMKilled" {
-            return Some(StepEnd::failed("OOMKilled", "the container used more memory than its limit allows"));
-        }
-        if timed_out(pod, ended) {
-            return Some(timeout(pod));
-        }
-        if let Some(lost) = disruption(pod) {
-            return Some(lost);
-        }
+fn failure_of_main(
+    pod: &PodSummary,
+    ended: &Terminated<'_>,
+    timed_out: bool,
+    bad_outputs: Option<&String>,
+) -> Option<StepEnd> {
+    // What ended by itself before it was killed counts as it is.
+    if ended.killed() && ended.reason == "OOMKilled" {
+        return Some(StepEnd::failed("OOMKilled", "the container used more memory than its limit allows"));
+    }
+    // A background step that was stopped in time would lose them without a word.
+    if let Some(problem) = bad_outputs.filter(|_| timed_out && ended.exit_code == 0) {
+        return Some(StepEnd::failed("InvalidOutput", problem.clone()));
+    }
+    if timed_out {
+        return Some(timeout(pod));
+    }
+    if let Some(lost) = disruption(pod).filter(|_| ended.killed()) {
+        return Some(lost);
     }
     if pod.deleting_at.is_some_and(|_| ended_by_deletion(pod, ended)) {
         return Some(deleted(pod));
@@ -103,16 +148,26 @@ fn failure_of_main(pod: &PodSummary, ended: &Terminated<'_>, bad_outputs: Option
     })
 }
 
-/// The kubelet kills first and tells the reason later, so the deadline itself is looked at as well.
-fn timed_out(pod: &PodSummary, ended: &Terminated<'_>) -> bool {
-    if pod.reason == "DeadlineExceeded" {
-        return true;
-    }
-    let (Some(deadline), Some(started), Some(finished)) = (pod.deadline_seconds, pod.started_at, ended.finished_at)
-    else {
-        return false;
+/// Compares a container's end with its pod's deadline.
+///
+/// The kubelet counts the deadline from the start that it tells, which is cut to whole seconds, so a container that it
+/// ended for that has `finished - started >= deadline`. It kills first and tells the reason later.
+fn deadline(pod: &PodSummary, ended: &Terminated<'_>) -> Deadline {
+    let told = pod.reason == "DeadlineExceeded";
+    let (Some(limit), Some(started), Some(finished)) = (pod.deadline_seconds, pod.started_at, ended.finished_at) else {
+        return if told { Deadline::Reached } else { Deadline::NotReached };
     };
-    finished - started >= TimeDelta::seconds(deadline) && pod.deleting_at.is_none()
+    if finished - started < TimeDelta::seconds(limit) {
+        return Deadline::NotReached;
+    }
+    let deleted = pod.deleting_at.is_some();
+    if told || (!deleted && (ended.killed() || pod.gone)) {
+        return Deadline::Reached;
+    }
+    if deleted || matches!(pod.phase.as_str(), "Succeeded" | "Failed") {
+        return Deadline::NotReached;
+    }
+    Deadline::Unsure { until: finished + PHASE_GRACE }
 }
 
 fn timeout(pod: &PodSummary) -> StepEnd {
@@ -257,6 +312,12 @@ fn waiting(pod: &PodSummary, now: DateTime<Utc>) -> StepSeen {
 
 /// When what is waited for here is given up, so that the run can be looked at then.
 pub(super) fn gives_up_at(pod: &PodSummary) -> Option<DateTime<Utc>> {
+    if let Some(ended) = Terminated::of_main(pod) {
+        return match deadline(pod, &ended) {
+            Deadline::Unsure { until } => Some(until),
+            _ => None,
+        };
+    }
     let taken = pod.started_at.or(pod.created_at)?;
     pod.init.iter().chain(&pod.main).find_map(|container| match &container.state {
         ContainerState::Waiting { reason, .. } => match reason.as_str() {

@@ -36,6 +36,17 @@ fn at(second: i64) -> DateTime<Utc> {
     "2026-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(second)
 }
 
+/// The same pod once the kubelet has told its phase, and its reason if it has one.
+fn told(mut status: Value, phase: &str, reason: &str) -> Value {
+    status["phase"] = json!(phase);
+    status["reason"] = json!(reason);
+    status
+}
+
+fn judge(pod: &PodSummary, now: DateTime<Utc>) -> StepSeen {
+    super::judge(pod, false, now)
+}
+
 fn failure(seen: StepSeen) -> (String, bool) {
     match seen {
         StepSeen::Ended(end) => {
@@ -91,6 +102,50 @@ fn each_end_of_a_container_has_its_reason() {
     ] {
         assert_eq!(failure(judge(&pod(&status, deletion), at(70))), (expected.0.to_owned(), expected.1), "{why}");
     }
+}
+
+#[test]
+fn what_ends_at_the_deadline_timed_out_whatever_its_exit_code() {
+    const EXCEEDED: &str = "DeadlineExceeded";
+    for (exit_code, second, phase, reason, expected, why) in [
+        (0, 60, "Failed", EXCEEDED, "Timeout", "the kubelet ended it, and it went in peace"),
+        (3, 61, "Failed", EXCEEDED, "Timeout", "the kubelet ended it, and it complained"),
+        (143, 60, "Running", "", "Timeout", "killed, so nobody has to be asked"),
+        (0, 59, "Failed", EXCEEDED, "Succeeded", "it had ended when the kubelet looked at the clock"),
+        (3, 59, "Failed", EXCEEDED, "NonZeroExit", "it had failed by itself before"),
+        (0, 60, "Succeeded", "", "Succeeded", "the kubelet says that it was not the deadline"),
+        (3, 60, "Failed", "", "NonZeroExit", "the kubelet says that it was not the deadline"),
+    ] {
+        let pod = pod(&told(terminated(exit_code, "Error", "", second), phase, reason), None);
+        assert_eq!(failure(judge(&pod, at(61))).0, expected, "{why}");
+    }
+    let broken = terminated(0, "Completed", "{\"n\": []}", 60);
+    assert_eq!(
+        failure(judge(&pod(&broken, None), at(60) + PHASE_GRACE)).0,
+        "InvalidOutput",
+        "a stopped step must not lose them"
+    );
+}
+
+#[test]
+fn an_end_at_the_deadline_is_not_judged_before_the_kubelet_has_told_the_phase_or_for_too_long_has_not() {
+    let ended = terminated(0, "Completed", "{\"n\": 1}", 60);
+    let unsure = pod(&ended, None);
+    let StepSeen::Running { since, message } = judge(&unsure, at(61)) else { unreachable!() };
+    assert_eq!((since, message.as_str()), (Some(at(1)), "its container has ended; the kubelet has not told yet why"));
+    assert_eq!(gives_up_at(&unsure), Some(at(60) + PHASE_GRACE));
+
+    let StepSeen::Ended(end) = judge(&unsure, at(60) + PHASE_GRACE) else { unreachable!() };
+    assert_eq!((end.exit_code, end.outputs.len()), (Some(0), 1), "what it handed on is kept");
+    assert_eq!(failure(StepSeen::Ended(end)).0, "Timeout");
+
+    let StepSeen::Ended(stopped) = super::judge(&unsure, true, at(61)) else { unreachable!("nothing is left to ask") };
+    assert_eq!((stopped.exit_code, stopped.outputs.len()), (Some(0), 1));
+
+    let mut gone = unsure;
+    gone.gone = true;
+    assert_eq!(failure(judge(&gone, at(61))).0, "Timeout", "nobody will tell any more");
+    assert_eq!(gives_up_at(&pod(&told(ended, "Failed", "DeadlineExceeded"), None)), None);
 }
 
 #[test]

@@ -16,11 +16,16 @@ use crate::{cluster, kubectl::Kubectl, operator, workspace};
 /// Sessions side by side, on two cores.
 const PARALLEL: usize = 4;
 
+/// Seeds of the short form: one of each scenario.
+pub const SHORT: u64 = 21;
+/// Seeds of the long form, which also crashes each write before and after.
+pub const LONG: u64 = 1_000;
+
 /// Options of the campaign.
 #[derive(Args)]
 pub struct Options {
     /// How many seeds.
-    #[arg(long, default_value_t = 21)]
+    #[arg(long, default_value_t = SHORT)]
     seeds: u64,
     /// Only this scenario.
     #[arg(long)]
@@ -43,6 +48,22 @@ pub struct Options {
     /// Run pods on a real node. Without it they are simulated, which is much faster on two cores.
     #[arg(long)]
     node: bool,
+}
+
+impl Options {
+    /// A whole campaign on a simulated cluster of that name.
+    pub fn campaign(seeds: u64, cluster: &str) -> Self {
+        Self {
+            seeds,
+            scenario: None,
+            replay: None,
+            cover: false,
+            no_guards: false,
+            parallel: PARALLEL,
+            cluster: cluster.into(),
+            node: false,
+        }
+    }
 }
 
 impl Machine for cluster::Running {
@@ -70,8 +91,7 @@ pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let guards = !options.no_guards && options.replay.is_none() && options.scenario.is_none();
     // Both builds have the same name, so the one with switches is built first and put aside.
-    let switchable =
-        if guards { Some(build(&["--features", "test-switches"], folder.join("operator-switches"))?) } else { None };
+    let switchable = if guards { Some(build(&["test-switches"], folder.join("operator-switches"))?) } else { None };
     let setup = Setup {
         server: Server::from_kubeconfig(&cluster.kubeconfig)?,
         identity: Identity::new()?,
@@ -86,7 +106,7 @@ pub fn run(options: &Options) -> Result<()> {
         scenario: options.scenario.clone(),
         replay: options.replay,
         parallel: options.parallel,
-        cover: options.cover || options.seeds >= 1_000,
+        cover: options.cover || options.seeds >= LONG,
         switchable,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -99,10 +119,8 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Builds the operator and puts a copy where later builds do not touch it.
-fn build(arguments: &[&str], copy: PathBuf) -> Result<PathBuf> {
-    let mut all = vec!["--package", "soak-operator", "--bin", "soak-operator"];
-    all.extend(arguments);
-    let binary = workspace::cargo_build(&all)?.join("soak-operator");
+fn build(features: &[&str], copy: PathBuf) -> Result<PathBuf> {
+    let binary = workspace::operator(features)?;
     // A program that runs can't be overwritten, only replaced.
     let _ = fs::remove_file(&copy);
     fs::copy(binary, &copy)?;

@@ -38,8 +38,7 @@ pub fn generate(check: bool) -> Result<()> {
 }
 
 fn files() -> Result<Vec<(PathBuf, String)>> {
-    let binary =
-        workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let binary = workspace::operator(&[])?;
     let output = Command::new(&binary)
         .arg("--print-generated")
         .output()

@@ -8,6 +8,7 @@ mod faults;
 mod generate;
 mod image;
 mod kubectl;
+mod mutants;
 mod operator;
 mod operator_image;
 mod suite;
@@ -32,11 +33,7 @@ enum Command {
     /// The main job: a cluster, the operator, and a real soak with live progress.
     Demo,
     /// All tests; needs nothing but Rust, Go and root.
-    Test {
-        /// Leave the cluster running afterwards.
-        #[arg(long)]
-        keep_cluster: bool,
-    },
+    Test(suite::Options),
     /// Run an example to its verdict.
     Example {
         /// Its name: a folder below examples/.
@@ -47,6 +44,8 @@ enum Command {
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
+    /// Change the engine in many small ways and tell which changes no test notices; needs cargo-mutants.
+    Mutants(mutants::Options),
     /// Measure a release build against what the cluster can do at all; the last line is JSON.
     Bench(bench::Options),
     /// Write the files that are made from the code.
@@ -121,7 +120,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
-        Command::Test { keep_cluster } => suite::run(keep_cluster),
+        Command::Test(options) => suite::run(&options),
         Command::Example { name, cluster } => {
             let example = example::find(&name)?;
             let cluster = cluster::up(&cluster::Options::named(&cluster))?;
@@ -131,6 +130,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Faults(options) => faults::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Image => {

@@ -4,25 +4,48 @@ use std::{path::Path, time::Instant};
 
 use anyhow::Result;
 
-use crate::{cluster, generate, operator_image, tools, workspace};
+use crate::{cluster, faults, generate, operator_image, tools, workspace};
 
 /// The cluster that the tests use and remove.
 const CLUSTER: &str = "test";
+/// The one that the fault campaign breaks.
+const BREAKABLE: &str = "faulty";
 
-/// Runs everything; `keep` leaves the cluster for a look afterwards.
+/// What is tested.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Leave the clusters running afterwards.
+    #[arg(long)]
+    keep_cluster: bool,
+    /// The long form of the fault campaign: 1,000 seeds, each write crashed before and after. Takes hours.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Runs everything.
 ///
-/// Errors: the first part that fails. The cluster is removed then as well, unless it is to be kept.
-pub fn run(keep: bool) -> Result<()> {
+/// Errors: the first part that fails. Its cluster is removed then as well, unless it is to be kept.
+pub fn run(options: &Options) -> Result<()> {
     part("formatting", || workspace::run("cargo", &["fmt", "--all", "--check"], &[]))?;
     part("lints", || {
         workspace::run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])
     })?;
-    part("generated files", || generate::generate(true))?;
+    // From here on everything is built for the whole workspace, tests included, so that each dependency is built once.
     part("unit tests", || workspace::run("cargo", &["test", "--workspace", "--lib", "--bins"], &[]))?;
+    part("generated files", || generate::generate(true))?;
     let cluster = part("a cluster", || cluster::up(&cluster::Options::named(CLUSTER)))?;
-    let result = against(&cluster);
-    if !keep {
-        part("the cluster goes", || cluster::down(CLUSTER))?;
+    removing(CLUSTER, options, || against(&cluster))?;
+    let seeds = if options.all { faults::LONG } else { faults::SHORT };
+    removing(BREAKABLE, options, || {
+        part("the fault campaign", || faults::run(&faults::Options::campaign(seeds, BREAKABLE)))
+    })
+}
+
+/// Does something with a cluster that is removed afterwards.
+fn removing(cluster: &str, options: &Options, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let result = work();
+    if !options.keep_cluster {
+        part("the cluster goes", || cluster::down(cluster))?;
     }
     result
 }
@@ -41,7 +64,7 @@ fn against(cluster: &cluster::Running) -> Result<()> {
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     // One binary after the other, each with its own operator; inside of one the tests share it.
     part("tests in a cluster", || {
-        workspace::run("cargo", &["test", "--package", "soak-operator", "--test", "*", "--no-fail-fast"], &environment)
+        workspace::run("cargo", &["test", "--workspace", "--test", "*", "--no-fail-fast"], &environment)
     })
 }
 

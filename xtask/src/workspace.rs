@@ -41,6 +41,17 @@ pub fn cargo_build(arguments: &[&str]) -> Result<PathBuf> {
     Ok(target().join("debug"))
 }
 
+/// Builds the operator for development with these features of its own; the answer is the binary.
+///
+/// All other crates are those that `cargo test --workspace` builds: a test among the targets, and all packages, give
+/// dependencies the same features. Otherwise the whole tree is built once more.
+pub fn operator(features: &[&str]) -> Result<PathBuf> {
+    let mut arguments = vec!["--workspace", "--bin", "soak-operator", "--test", "architecture"];
+    let features: Vec<String> = features.iter().map(|feature| format!("soak-operator/{feature}")).collect();
+    arguments.extend(features.iter().flat_map(|feature| ["--features", feature]));
+    Ok(cargo_build(&arguments)?.join("soak-operator"))
+}
+
 /// Builds fully static release binaries, which run in an image without anything else; the answer is their folder.
 pub fn cargo_build_static(arguments: &[&str]) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -2,6 +2,7 @@
 
 mod endings;
 mod explore;
+mod limits;
 mod plans;
 mod properties;
 mod steps;

@@ -113,6 +113,28 @@ fn a_background_step_runs_beside_and_is_stopped_at_the_end_of_its_phase() {
 }
 
 #[test]
+fn a_background_step_that_exits_well_when_it_is_stopped_succeeds_and_hands_on_its_outputs() {
+    for (code, phase) in [(0, RunPhase::Succeeded), (143, RunPhase::Succeeded), (3, RunPhase::Failed)] {
+        let spec = json!({"phases": [{"name": "work", "steps": [{"name": "load", "background": true, "pod": {"image": "x"}}, pod("say")]}]});
+        let mut world = World::new(spec).fate("load", &[Fate::Yields(code)]);
+        world.go(HOUR);
+        let status = world.status();
+        assert_eq!(status.phase, phase, "exit code {code}: {:?}", status.recent);
+        assert!(status.metrics.iter().any(|metric| metric.name == "steps.load.outputs.answer"), "exit code {code}");
+    }
+}
+
+#[test]
+fn a_step_that_times_out_fails_though_it_exits_well_when_it_is_stopped() {
+    let spec =
+        json!({"phases": [{"name": "work", "steps": [{"name": "hang", "pod": {"image": "x"}, "timeout": "1m"}]}]});
+    let mut world = World::new(spec).fate("hang", &[Fate::Yields(0)]);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Failed);
+    assert!(world.status().recent[0].reason.starts_with("Timeout: "), "{}", world.status().recent[0].reason);
+}
+
+#[test]
 fn a_background_step_that_fails_early_fails_its_phase_at_once() {
     let spec = json!({"phases": [{"name": "work", "steps": [{"name": "load", "background": true, "pod": {"image": "x"}}, pod("hang")]}]});
     let mut world = World::new(spec).fate("load", &[Fate::Fails(TimeDelta::seconds(5), 3)]).fate("hang", &[Fate::Runs]);

@@ -26,6 +26,10 @@ pub enum Fate {
     Succeeds(TimeDelta),
     /// Ends with this exit code after so long.
     Fails(TimeDelta, i32),
+    /// Runs until somebody ends it, and then hands something on and exits with this code.
+    Yields(i32),
+    /// Runs on, whoever wants to end it.
+    Stays,
     /// Never gets a node.
     Pends,
 }
@@ -177,17 +181,24 @@ impl World {
         let age = self.now - pod.created;
         let started = pod.created + TimeDelta::seconds(1);
         if let Some(stopped) = pod.stopped
+            && pod.fate != Fate::Stays
             && self.now >= stopped + TimeDelta::seconds(1)
         {
+            // A pod is stopped by its deadline, so that is what it tells.
+            let (exit_code, outputs) = match pod.fate {
+                Fate::Yields(code) => (code, [("answer".to_owned(), OutputValue::Integer(42))].into()),
+                _ => (143, BTreeMap::new()),
+            };
             let failure = Failure {
-                reason: "NonZeroExit".into(),
+                reason: "Timeout".into(),
                 message: "terminated".into(),
                 transient: false,
-                exit_code: Some(143),
+                exit_code: Some(exit_code),
             };
             return StepSeen::Ended(StepEnd {
                 failure: Some(failure),
-                exit_code: Some(143),
+                outputs,
+                exit_code: Some(exit_code),
                 pod: Some(name(&pod.key)),
                 ..StepEnd::default()
             });
@@ -367,7 +378,7 @@ impl World {
                 (pod.created + TimeDelta::seconds(1), pod.stopped.map(|at| at + TimeDelta::seconds(1)));
             let ended = match pod.fate {
                 Fate::Succeeds(after) | Fate::Fails(after, _) => Some(pod.created + after),
-                Fate::Runs | Fate::Pends => None,
+                Fate::Runs | Fate::Stays | Fate::Yields(_) | Fate::Pends => None,
             };
             [Some(started), stopped, ended].into_iter().flatten().filter(|at| *at > self.now).min()
         });
