@@ -131,17 +131,6 @@ impl Memory {
         }
     }
 
-    /// Whether an event tells what the last write's answer told already: whoever wrote has acted on that. The parsed run
-    /// goes, as the cache has it by now.
-    fn is_echo(&self, told: &ObjectMeta) -> bool {
-        let mut inner = self.0.lock();
-        let echo = inner.newest.as_ref().is_some_and(|written| version(&written.metadata) == version(told));
-        if echo {
-            inner.newest = None;
-        }
-        echo
-    }
-
     /// Remembers the object that a write returned. A new attempt of the run forgets what was found out for the last.
     pub fn written(&self, run: Arc<SoakRun>) {
         let mut inner = self.0.lock();
@@ -293,12 +282,6 @@ impl Memories {
         memories.entry(uid.to_owned()).or_default().clone()
     }
 
-    /// Whether an event of a run tells no more than this process knows by a write of its own.
-    pub fn is_echo(&self, told: &ObjectMeta) -> bool {
-        let memory = self.0.lock().get(told.uid.as_deref().unwrap_or_default()).cloned();
-        memory.is_some_and(|memory| memory.is_echo(told))
-    }
-
     /// Forgets a run.
     pub fn forget(&self, uid: &str) {
         self.0.lock().remove(uid);
@@ -325,22 +308,6 @@ mod tests {
         assert!(memory.newest(&run("101").metadata).is_none());
         memory.rest(&run("12").metadata);
         assert!(memory.newest(&run("9").metadata).is_none());
-    }
-
-    #[test]
-    fn the_echo_of_a_write_is_told_from_a_change_and_lets_the_parsed_run_go() {
-        let memories = Memories::default();
-        let told = |version: &str| {
-            let mut metadata = run(version).metadata.clone();
-            metadata.uid = Some("u".into());
-            metadata
-        };
-        assert!(!memories.is_echo(&told("12")), "nothing was written");
-        memories.of("u").written(run("12"));
-        assert!(!memories.is_echo(&told("13")), "somebody else wrote");
-        assert!(memories.is_echo(&told("12")));
-        assert!(memories.of("u").newest(&told("9")).is_none());
-        assert!(!memories.is_echo(&told("12")), "a watch that lists again asks for a look");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod write;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client, Resource,
     runtime::{
@@ -145,17 +145,16 @@ impl Operator {
             None => Api::all(client),
         };
         let wakes = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|run| (run, woken)) });
-        let (queue_of_wakes, queue_of_changes, writes) = (shell.clone(), shell.clone(), shell.clone());
+        let (queue_of_wakes, queue_of_changes) = (shell.clone(), shell.clone());
         let wakes = wakes
             .map(|run| ObjectRef::<CachedRun>::new(&run.name).within(run.namespace.as_deref().unwrap_or_default()))
             .inspect(move |run| queue_of_wakes.queue.joins(run.clone()));
         let specs = cached::Specs::default();
-        let (store, sink) = reflector::store();
+        let (store, writer) = reflector::store();
         let changed = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
             .modify(move |run| specs.share(run))
-            .reflect(sink)
+            .reflect(writer)
             .applied_objects()
-            .try_filter(move |run| future::ready(!writes.memories.is_echo(run.meta())))
             .inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::future::join_all;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Preconditions},
     runtime::reflector::ObjectRef,
 };
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use tracing::{Instrument, info_span, warn};
 
 use crate::{
@@ -45,7 +45,7 @@ pub async fn perform(
     effects: Vec<Effect>,
     patience: Duration,
 ) -> bool {
-    let mut started = FuturesUnordered::new();
+    let mut started: Vec<JoinHandle<()>> = Vec::new();
     for effect in effects {
         let Some(task) = task(&effect, run, memory) else { continue };
         if !memory.take_on(&task) {
@@ -53,37 +53,24 @@ pub async fn perform(
         }
         let subject =
             plan.as_ref().ok().map(|plan| Subject { shell: shell.clone(), plan: plan.clone(), run: run.clone() });
-        let span = span(run, &effect);
         let (shell, run, memory) = (shell.clone(), run.clone(), memory.clone());
+        let span = span(&run, &effect);
         let work = async move {
             let outcome = match subject {
                 Some(subject) => carry_out(&subject, &task, effect).await,
                 None => carry_out_without_plan(&shell, &run, effect).await,
             };
             memory.note(&task, outcome);
+            // The receiver goes only with the process.
+            let _ = shell.wake.send(ObjectRef::from_obj(&*run));
         };
         started.push(tokio::spawn(work.instrument(span)));
     }
     if started.is_empty() {
         return false;
     }
-    let tasks = started.len();
-    if timeout(patience, async { while started.next().await.is_some() {} }).await.is_ok() {
-        return true;
-    }
-    // What takes longer wakes the run when it is done, and so does what nobody has looked at yet.
-    let (wake, run) = (shell.wake.clone(), ObjectRef::from_obj(&**run));
-    // The receiver goes only with the process.
-    let tell = move || wake.send(run.clone()).unwrap_or_default();
-    if started.len() < tasks {
-        tell();
-    }
-    tokio::spawn(async move {
-        while started.next().await.is_some() {
-            tell();
-        }
-    });
-    false
+    // What takes longer wakes the run when it is done.
+    timeout(patience, join_all(started)).await.is_ok()
 }
 
 /// The task that an effect is; none when it needs no task of its own.

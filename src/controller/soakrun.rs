@@ -151,8 +151,8 @@ impl Visit<'_> {
                 moved = true;
             }
             moved |= perform::perform(self.shell, &self.plan, &self.run, self.memory, effects, PATIENCE).await;
-            // What was stored is decided on once more: nothing else asks for that, the watch's echo least of all.
-            if !moved && !self.store().await? {
+            if !moved {
+                self.store().await?;
                 return Ok(rest(self.shell, &self.run, self.memory, wake_at));
             }
         }
@@ -181,19 +181,17 @@ impl Visit<'_> {
         }
     }
 
-    /// Writes the status if another one was decided than the server has, and tells the notes. True if it was written.
-    async fn store(&mut self) -> Result<bool, ReconcileError> {
-        let changed = self.stored.take();
-        let written = changed.is_some();
-        if let Some(before) = changed {
-            let answer = write::status(&self.shell.client, &self.run).await;
-            let outcome = match &answer {
+    /// Writes the status if another one was decided than the server has, and tells the notes.
+    async fn store(&mut self) -> Result<(), ReconcileError> {
+        if let Some(before) = self.stored.take() {
+            let written = write::status(&self.shell.client, &self.run).await;
+            let outcome = match &written {
                 Ok(_) => StatusWrite::Ok,
                 Err(error) if is_conflict(error) => StatusWrite::Conflict,
                 Err(_) => StatusWrite::Error,
             };
             self.shell.metrics.status_written(outcome);
-            self.written(answer.map_err(api_error)?);
+            self.written(written.map_err(api_error)?);
             let after = self.run.status.as_ref().unwrap_or(&before);
             if before.phase != after.phase {
                 info!(
@@ -209,7 +207,7 @@ impl Visit<'_> {
         for note in self.notes.drain(..) {
             self.shell.notes.tell(self.run.object_ref(&()), note);
         }
-        Ok(written)
+        Ok(())
     }
 
     async fn change_finalizer(&mut self, wanted: bool) -> Result<(), ReconcileError> {
