@@ -75,6 +75,7 @@ fn parse_label(text: &str) -> Result<OptIn, String> {
 
 /// What failure injections may touch.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the options")]
 struct GuardRailOptions {
     /// The label, as KEY=VALUE, that a namespace must have before anything in it is touched; empty: none is needed.
     #[arg(long, env = "SOAK_INJECTION_OPT_IN", default_value = "soak.dev/injection=allowed", value_parser = parse_label)]

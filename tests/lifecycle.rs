@@ -402,3 +402,20 @@ async fn a_wait_for_completion_ends_on_a_failed_run_and_events_tell_of_it() {
     .await;
     namespace.delete().await;
 }
+
+#[tokio::test]
+async fn an_ended_run_lets_its_finalizer_go_and_disappears_at_its_time_to_live() {
+    let namespace = Namespace::create("lifecycle").await;
+    let _operator = Operator::start(&namespace);
+    let mut spec = json!({"phases": [{"name": "work", "steps": [{"name": "one", "sleep": {"duration": "0s"}}]}]});
+    namespace.run("stays", spec.clone()).await;
+    let free = |run: &SoakRun| {
+        is_condition(run, "Completed", ConditionStatus::True) && run.metadata.finalizers.iter().flatten().count() == 0
+    };
+    namespace.until("stays", "let its finalizer go", free).await;
+    spec["ttlAfterFinished"] = json!("1s");
+    namespace.run("short", spec).await;
+    let runs = namespace.runs();
+    wait_for("the run's deletion", || async { runs.get_opt("short").await.ok()?.is_none().then_some(()) }).await;
+    namespace.delete().await;
+}

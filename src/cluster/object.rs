@@ -68,8 +68,8 @@ impl Target {
             url.push('/');
             url.push_str(subresource);
         }
-        let more = if how == (PatchKind::Apply { force: true }) { "&force=true" } else { "" };
-        self.send(Method::PATCH, &url, how.content_type(), patch, more, mode).await
+        let force = if how == (PatchKind::Apply { force: true }) { "&force=true" } else { "" };
+        self.send(Method::PATCH, &url, how.content_type(), patch, force, mode).await
     }
 
     /// Deletes exactly the object with that uid, its dependents in the background. Done as well when it is gone, or when another
@@ -93,14 +93,14 @@ impl Target {
         url: &str,
         content_type: &str,
         body: &Value,
-        more: &str,
-        mode: WriteMode,
+        parameters: &str,
+        how: WriteMode,
     ) -> Result<DynamicObject, ApiFailure> {
-        let mode = mode.parameters();
+        let how = how.parameters();
         let body = serde_json::to_vec(body).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
         let request = Request::builder()
             .method(method)
-            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{more}{mode}"))
+            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{parameters}{how}"))
             .header(http::header::CONTENT_TYPE, content_type)
             .body(body)
             .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;

@@ -44,10 +44,10 @@ impl Halt {
 }
 
 /// Watches the switch. The stream has an item whenever it was turned, and must be polled.
-pub(super) fn watch(client: Client, namespace: String) -> (impl Stream<Item = ()> + Send + 'static, Halt) {
+pub(super) fn watch(client: Client, namespace: &str) -> (impl Stream<Item = ()> + Send + 'static, Halt) {
     let halt = Halt::default();
     let sink = halt.clone();
-    let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
+    let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={KILL_SWITCH}"));
     let mut listed = None;
     let turned = watcher(api, config).default_backoff().filter_map(move |event| {

@@ -100,7 +100,7 @@ fn looked_for(plan: &TargetPlan, object: &ObjectRef) -> String {
         ("probe", plan.probe.as_ref().map(|it| it.expect.source().to_owned())),
     ] {
         if let Some(condition) = condition {
-            text.push_str(&format!("; {what}: `{condition}`"));
+            text = format!("{text}; {what}: `{condition}`");
         }
     }
     text

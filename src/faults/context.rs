@@ -114,7 +114,7 @@ impl GuardRails {
     }
 
     /// Whether a journal fits into a status.
-    pub(crate) fn check_size(&self, journal: &[JournalEntry]) -> Result<(), Refusal> {
+    pub(crate) fn check_size(journal: &[JournalEntry]) -> Result<(), Refusal> {
         if journal.len() > MAX_TARGETS {
             return Err(Refusal::never(
                 reason::NOT_ALLOWED,

@@ -119,7 +119,7 @@ pub async fn find(ctx: &FaultContext<'_>) -> Found {
     };
     let entries = each_fault!(&plan.fault, fault => fault.entries(ctx, &targets).await);
     match entries {
-        Ok(journal) => match ctx.settings.guard_rails.check_size(&journal) {
+        Ok(journal) => match GuardRails::check_size(&journal) {
             Ok(()) => Found::Targets { journal, candidates },
             Err(refusal) => refusal.into(),
         },

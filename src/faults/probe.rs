@@ -35,7 +35,7 @@ pub(super) async fn answered_well(
         })
         .buffered(CONCURRENCY);
     let answers: Vec<_> = asked.collect().await;
-    let unanswered = answers.iter().filter_map(|(_, answer)| answer.as_ref().err()).next().cloned();
+    let unanswered = answers.iter().find_map(|(_, answer)| answer.as_ref().err()).cloned();
     if let Some(message) = unanswered
         && answers.iter().all(|(_, answer)| answer.is_err())
     {

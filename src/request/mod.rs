@@ -162,7 +162,7 @@ fn failed(url: &Url, error: &reqwest::Error) -> RequestFailure {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = source {
         if let Some(refused) = current.downcast_ref::<Refused>() {
-            return RequestFailure::refused(&refused);
+            return RequestFailure::refused(refused);
         }
         source = current.source();
     }

@@ -81,7 +81,7 @@ pub(super) async fn run(
         .applied_objects();
     let wakes = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|it| (it, woken)) })
         .map(|it| ObjectRef::<Guarded>::new(&it.name).within(it.namespace.as_deref().unwrap_or_default()));
-    let (halted, halt) = super::halt::watch(client, settings.own_namespace.clone());
+    let (halted, halt) = super::halt::watch(client, &settings.own_namespace);
     let all = store.clone();
     // Everything is looked at when the switch is turned: what is active is undone at once.
     let on_halt = halted.flat_map(move |()| {
@@ -152,7 +152,7 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn go(mut self) -> Result<Action, ReconcileError> {
-        let mut seen = InjectionSeen { halted: self.all.halt.reason(), ..InjectionSeen::default() };
+        let mut known = InjectionSeen { halted: self.all.halt.reason(), ..InjectionSeen::default() };
         let seed = self.seed();
         let plan = InjectionPlan::parse(&self.injection.spec, &seed);
         self.let_go();
@@ -161,14 +161,14 @@ impl Visit<'_> {
             // The status keeps milliseconds: finer times would differ after being read back.
             let now = Utc::now().trunc_subsecs(3);
             let InjectionDecision { status, effects, wake_at } =
-                injection::decide(plan.as_ref(), &self.injection, &seen, now);
+                injection::decide(plan.as_ref(), &self.injection, &known, now);
             self.store(status).await?;
-            let moved = self.perform(&plan, &seed, effects, &mut seen, decided_at).await?;
+            let moved = self.perform(&plan, &seed, effects, &mut known, decided_at).await?;
             match moved {
                 Moved::Yes => {}
                 Moved::No => {
                     self.let_go();
-                    return Ok(self.rest(wake_at, &seen));
+                    return Ok(self.rest(wake_at, &known));
                 }
                 Moved::Gone => {
                     self.all.memories.forget(&self.injection.uid().unwrap_or_default());
@@ -226,7 +226,7 @@ impl Visit<'_> {
         plan: &Result<InjectionPlan, PlanError>,
         seed: &str,
         effects: Vec<InjectionEffect>,
-        seen: &mut InjectionSeen,
+        known: &mut InjectionSeen,
         decided_at: Instant,
     ) -> Result<Moved, ReconcileError> {
         let mut moved = Moved::No;
@@ -251,13 +251,13 @@ impl Visit<'_> {
                     }
                     let found = self.find(plan, seed, decided_at).await;
                     self.memory.tried("find", matches!(found, Found::NotYet { .. } | Found::Nothing { .. }));
-                    seen.found = Some(found);
+                    known.found = Some(found);
                     moved = Moved::Yes;
                 }
                 InjectionEffect::Look => {
                     let health = self.look(plan, seed, decided_at).await;
-                    let news = health != seen.health;
-                    seen.health = health;
+                    let news = health != known.health;
+                    known.health = health;
                     if news {
                         moved = Moved::Yes;
                     }
@@ -266,7 +266,7 @@ impl Visit<'_> {
                 InjectionEffect::Revert(index) => entries.push((index, false)),
             }
         }
-        if !entries.is_empty() && self.entries(plan, seed, entries, seen, decided_at).await {
+        if !entries.is_empty() && self.entries(plan, seed, entries, known, decided_at).await {
             moved = Moved::Yes;
         }
         Ok(moved)
@@ -278,7 +278,7 @@ impl Visit<'_> {
         plan: &Result<InjectionPlan, PlanError>,
         seed: &str,
         entries: Vec<(usize, bool)>,
-        seen: &mut InjectionSeen,
+        known: &mut InjectionSeen,
         decided_at: Instant,
     ) -> bool {
         let (identity, journal, deadline) = (self.identity(), self.status().journal, self.status().deadline);
@@ -299,17 +299,17 @@ impl Visit<'_> {
                     deadline: deadline.filter(|_| inject),
                     open_until,
                 };
-                let seen = if inject {
+                let outcome = if inject {
                     self.memory.opens(index);
-                    let seen = faults::inject(&context, entry).await;
-                    if !matches!(seen, EntrySeen::Failing { .. }) {
+                    let outcome = faults::inject(&context, entry).await;
+                    if !matches!(outcome, EntrySeen::Failing { .. }) {
                         self.memory.closes(index);
                     }
-                    seen
+                    outcome
                 } else {
                     faults::revert(&context, entry).await
                 };
-                (index, inject, seen)
+                (index, inject, outcome)
             }
         }))
         .await;
@@ -319,8 +319,8 @@ impl Visit<'_> {
             if let EntrySeen::Failing { message } = &what {
                 info!(entry = index, message, "a fault is not there yet or not undone yet");
             }
-            news |= seen.entries.get(&index) != Some(&what);
-            seen.entries.insert(index, what);
+            news |= known.entries.get(&index) != Some(&what);
+            known.entries.insert(index, what);
         }
         news
     }
@@ -411,10 +411,10 @@ impl Visit<'_> {
     }
 
     /// When it is looked at again.
-    fn rest(&self, wake_at: Option<chrono::DateTime<Utc>>, seen: &InjectionSeen) -> Action {
+    fn rest(&self, wake_at: Option<chrono::DateTime<Utc>>, known: &InjectionSeen) -> Action {
         let finished = self.status().phase.is_final();
         let by_time = wake_at.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
-        let by_health = matches!(seen.health, Health::NotYet { .. }).then_some(LOOK);
+        let by_health = matches!(known.health, Health::NotYet { .. }).then_some(LOOK);
         match by_time.into_iter().chain(self.memory.next_try()).chain(by_health).min() {
             None if finished => Action::await_change(),
             next => Action::requeue(next.map_or(RELIST, |next| next.min(RELIST))),

@@ -36,10 +36,9 @@ pub(super) fn describe(machine: &mut Machine<'_>) {
         _ => False,
     };
     let recovered = match phase {
-        InjectionPhase::Recovered => True,
         InjectionPhase::Failed if machine.status.ending.is_empty() && began => False,
         // Nothing was touched, or all of it is undone: nothing has to recover.
-        InjectionPhase::Failed | InjectionPhase::Skipped => True,
+        InjectionPhase::Recovered | InjectionPhase::Failed | InjectionPhase::Skipped => True,
         InjectionPhase::Pending => Unknown,
         _ => False,
     };

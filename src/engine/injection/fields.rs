@@ -96,19 +96,19 @@ fn is_item(segment: &str) -> bool {
 
 /// The paths that a merge patch is about; a list is meant as a whole.
 pub fn touched_by_merge(patch: &Value) -> Vec<String> {
-    let mut paths = Vec::new();
-    collect(patch, String::new(), &mut paths);
-    paths
+    let mut leaves = Vec::new();
+    collect(patch, String::new(), &mut leaves);
+    leaves
 }
 
-fn collect(patch: &Value, path: String, paths: &mut Vec<String>) {
+fn collect(patch: &Value, place: String, leaves: &mut Vec<String>) {
     match patch {
         Value::Object(fields) if !fields.is_empty() => {
             for (name, field) in fields {
-                collect(field, format!("{path}/{}", escape(name)), paths);
+                collect(field, format!("{place}/{}", escape(name)), leaves);
             }
         }
-        _ => paths.push(path),
+        _ => leaves.push(place),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::{
 };
 
 /// Something that happens from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     /// The operator visits the injection.
     Visit,
@@ -41,6 +41,7 @@ pub(super) enum Act {
 
 /// The cluster and the injection as they are stored.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that may be so")]
 pub(super) struct World {
     pub(super) injection: FailureInjection,
     pub(super) now: DateTime<Utc>,
