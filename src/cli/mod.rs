@@ -172,3 +172,19 @@ async fn records(cluster: &Cluster, name: &str, attempt: Option<u32>) -> Result<
     }
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+        let parsed =
+            Arguments::try_parse_from(["kubectl-soak", "report", "a", "-n", "team", "--baseline", "b"]).unwrap();
+        assert_eq!(parsed.cluster.namespace.as_deref(), Some("team"), "options of the cluster may stand anywhere");
+        assert!(Arguments::try_parse_from(["kubectl-soak", "compare", "a"]).is_err(), "two runs are compared");
+    }
+}

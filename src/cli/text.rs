@@ -73,3 +73,30 @@ pub(super) fn cycles(run: &RunRecords) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_ends_with_what_follows() {
+        let slower = ComparisonReport {
+            name: "cycle".into(),
+            unit: "s".into(),
+            before: Some(10.0),
+            after: Some(12.0),
+            relative: Some(0.2),
+            adjusted: Some(0.01),
+            verdict: ChangeVerdict::Higher,
+            ..ComparisonReport::default()
+        };
+        let unknown = ComparisonReport { name: "x".into(), ..ComparisonReport::default() };
+        let text = comparison(&[slower, unknown]);
+        assert!(
+            text.lines().nth(1).is_some_and(|line| line.starts_with("cycle") && line.ends_with("slower")),
+            "{text}"
+        );
+        assert!(text.ends_with("1 of 2 metrics changed, 0 did not, 1 can't be told.\n"), "{text}");
+        assert_eq!(comparison(&[]), "No metrics to compare.\n");
+    }
+}

@@ -60,6 +60,9 @@ pub struct DriftReport {
     /// The p-value of the trend, corrected for autocorrelation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_value: Option<f64>,
+    /// The p-value, adjusted for the number of metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjusted: Option<f64>,
 }
 
 /// One metric of the run, over the stored cycles.

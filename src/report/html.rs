@@ -114,7 +114,8 @@ fn tiles(report: &Report) -> Vec<Tile> {
         });
     }
     if let Some(seconds) = report.seconds {
-        tiles.push(Tile { value: words::span(seconds), label: "in all", note: when(report) });
+        let note = report.started_at.map(|at| at.format("from %Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default();
+        tiles.push(Tile { value: words::span(seconds), label: "in all", note });
     }
     if let Some(baseline) = &report.baseline {
         let count = |verdict| baseline.metrics.iter().filter(|row| row.verdict == verdict).count();
@@ -157,7 +158,7 @@ fn drawn(report: &Report, all: &[Series], before: &[Series]) -> Vec<Value> {
             context! {
                 name => &series.name,
                 plot => Value::from_safe_string(plots::over_time(series, metric, old)),
-                drift => words::drifting(metric),
+                drift => words::drift_words(metric),
             }
         })
         .collect()
@@ -170,7 +171,6 @@ fn metric_row(metric: &MetricReport) -> Value {
     context! {
         name => &metric.name,
         count => metric.count,
-        mean => words::value(metric.mean, &metric.unit),
         p50 => with_interval(&metric.p50),
         p90 => with_interval(&metric.p90),
         p95 => with_interval(&metric.p95),

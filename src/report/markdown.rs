@@ -201,5 +201,7 @@ fn plain(text: &str) -> String {
 
 /// A text between backticks.
 fn code(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && *c != '`' && *c != '|').collect()
+    let shown = text.chars().filter(|c| !c.is_control() && *c != '`' && *c != '|');
+    // Some renderers take markup even from here, and none decodes entities.
+    shown.map(|c| if c == '<' { '‹' } else { c }).collect()
 }

@@ -67,7 +67,7 @@ pub fn report(run: &RunRecords, baseline: Option<&RunRecords>) -> Report {
         stored: run.cycles.len(),
         damaged: run.damaged.clone(),
         success_rate: success_rate(run, &cycles),
-        metrics: all.iter().filter_map(statistics::metric).collect(),
+        metrics: statistics::metrics(&all),
         failures: failures::groups(run),
         steps: failures::steps(run),
         dependences: failures::dependences(run),

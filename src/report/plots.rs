@@ -81,7 +81,7 @@ fn draw_box(svg: &mut Svg, scale: &Scale, class: &str, y: f64, sorted: &[f64]) {
 
 /// The size of a small drawing, and where its values are.
 const SMALL: (f64, f64) = (460.0, 176.0);
-const SMALL_X: (f64, f64) = (64.0, 450.0);
+const SMALL_X: (f64, f64) = (78.0, 450.0);
 const SMALL_Y: (f64, f64) = (150.0, 10.0);
 
 /// The values of a metric over the cycles, with the median, the 95th percentile, the middle 90 % of the baseline as a band,
@@ -113,7 +113,7 @@ pub(super) fn over_time(series: &Series, metric: &MetricReport, before: Option<&
             "the middle 90 % of the baseline",
         );
     }
-    for tick in y.ticks(4) {
+    for tick in y.ticks(6) {
         svg.line("grid", (SMALL_X.0, y.at(tick)), (SMALL_X.1, y.at(tick)));
         svg.text("label", (SMALL_X.0 - 6.0, y.at(tick) + 4.0), &words::value(tick, &metric.unit));
     }

@@ -23,7 +23,7 @@ pub(super) const CONFIDENCE: f64 = 0.95;
 const MAX_OUTLIERS: usize = 50;
 
 /// Describes a metric. None: it has no values.
-pub(super) fn metric(series: &Series) -> Option<MetricReport> {
+fn metric(series: &Series) -> Option<MetricReport> {
     let sorted = series.sorted();
     let spread = analysis::spread(&sorted)?;
     let at = |q: f64| {
@@ -63,7 +63,22 @@ fn drift(series: &Series) -> DriftReport {
         }),
         growth: found.growth,
         p_value: found.p_value,
+        adjusted: None,
     }
+}
+
+/// Describes every metric that has values. A drift is told if it is significant among all of them.
+pub(super) fn metrics(series: &[Series]) -> Vec<MetricReport> {
+    let mut metrics: Vec<MetricReport> = series.iter().filter_map(metric).collect();
+    let p_values: Vec<f64> = metrics.iter().filter_map(|metric| metric.drift.p_value).collect();
+    let tested = metrics.iter_mut().filter(|metric| metric.drift.p_value.is_some());
+    for (metric, adjusted) in tested.zip(analysis::false_discovery::adjusted(&p_values)) {
+        metric.drift.adjusted = Some(adjusted);
+        if adjusted > 1.0 - CONFIDENCE {
+            metric.drift.direction = DriftDirection::Steady;
+        }
+    }
+    metrics
 }
 
 /// Compares a run with its baseline, metric by metric; those that changed come first, the largest share first.

@@ -18,6 +18,7 @@ pub fn number(value: f64) -> String {
         _ if magnitude >= 10.0 => 1,
         _ if magnitude >= 1.0 => 2,
         _ if magnitude >= 0.1 => 3,
+        _ if magnitude >= 0.01 => 4,
         _ => 5,
     };
     let text = format!("{value:.digits$}");
@@ -63,9 +64,11 @@ pub fn span(seconds: f64) -> String {
     }
     let whole = seconds.round() as u64;
     let (hours, minutes, rest) = (whole / 3_600, whole / 60 % 60, whole % 60);
-    match hours {
-        0 => format!("{minutes} min {rest:02} s"),
-        1..=47 => format!("{hours} h {minutes:02} min"),
+    match (hours, minutes, rest) {
+        (0, _, 0) => format!("{minutes} min"),
+        (0, ..) => format!("{minutes} min {rest:02} s"),
+        (1..=47, 0, _) => format!("{hours} h"),
+        (1..=47, ..) => format!("{hours} h {minutes:02} min"),
         _ => format!("{} d {:02} h", hours / 24, hours % 24),
     }
 }
@@ -80,7 +83,8 @@ pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let distance = percent.abs().min((100.0 - percent).abs());
     let digits = if distance == 0.0 || distance >= 5.0 { 0 } else { 1 };
-    format!("{percent:.digits$} %").replace('-', "−")
+    let text = format!("{percent:.digits$} %").replace('-', "−");
+    if text == "−0.0 %" || text == "0.0 %" { "0 %".to_owned() } else { text }
 }
 
 /// A change as a signed percentage.
@@ -197,7 +201,12 @@ pub fn change(row: &ComparisonReport) -> &'static str {
 }
 
 /// The drift of a metric in a sentence, if there is one.
-pub fn drifting(metric: &MetricReport) -> Option<String> {
+fn drifting(metric: &MetricReport) -> Option<String> {
+    Some(format!("{} {}.", metric.name, drift_words(metric)?))
+}
+
+/// What a metric does over the run, if it drifts: `rises by 3 s an hour (1 s to 5 s), +9 % over the run`.
+pub fn drift_words(metric: &MetricReport) -> Option<String> {
     let way = match metric.drift.direction {
         DriftDirection::Rising => "rises",
         DriftDirection::Falling => "falls",
@@ -206,8 +215,7 @@ pub fn drifting(metric: &MetricReport) -> Option<String> {
     let slope = metric.drift.per_hour?;
     let over = metric.drift.growth.map(|share| format!(", {} over the run", signed_percent(share)));
     Some(format!(
-        "{} {way} by {} an hour ({}){}.",
-        metric.name,
+        "{way} by {} an hour ({}){}",
         value(slope.value.abs(), &metric.unit),
         interval(&slope, &metric.unit),
         over.unwrap_or_default()
@@ -253,14 +261,22 @@ mod tests {
             (12.34, "12.3 s"),
             (245.2, "4 min 05 s"),
             (12_000.0, "3 h 20 min"),
+            (7_200.0, "2 h"),
+            (300.0, "5 min"),
             (400_000.0, "4 d 15 h"),
             (-2.0, "−2 s"),
         ] {
             assert_eq!(span(given), expected);
         }
-        for (given, expected) in
-            [(1.0, "100 %"), (0.95, "95 %"), (0.987, "98.7 %"), (0.5, "50 %"), (0.001, "0.1 %"), (-0.2, "−20 %")]
-        {
+        for (given, expected) in [
+            (1.0, "100 %"),
+            (0.95, "95 %"),
+            (0.987, "98.7 %"),
+            (0.5, "50 %"),
+            (0.001, "0.1 %"),
+            (-0.2, "−20 %"),
+            (-0.0001, "0 %"),
+        ] {
             assert_eq!(percent(given), expected);
         }
     }
