@@ -19,7 +19,10 @@ const RULE: &[(&str, &[&str])] = &[
     ("steps", &["api", "cluster", "engine", "request"]),
     ("faults", &["api", "cluster", "engine", "request"]),
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
-    ("operator", &["api", "analysis", "telemetry", "engine", "results", "report", "cluster", "steps", "faults", "controller"]),
+    (
+        "operator",
+        &["api", "analysis", "telemetry", "engine", "results", "report", "cluster", "steps", "faults", "controller"],
+    ),
     ("cli", &["api", "results", "report", "cluster"]),
 ];
 

@@ -102,7 +102,13 @@ fn pass(
         let mut steps = vec![step(if *name == "switch" { "load" } else { "check" }, "pod", now, now + seconds)];
         if *name == "switch" && cycle.is_multiple_of(3) {
             let from = now + seconds * 0.3;
-            steps.push(step("pause-primary", "inject", from, from + seconds * (0.3 + 0.1 * rng.f64())));
+            let mut inject = step("pause-primary", "inject", from, now + seconds);
+            inject.outputs = BTreeMap::from([
+                ("fault".into(), OutputValue::Text("pod-kill".into())),
+                ("injectedAt".into(), OutputValue::Text(at(from).to_rfc3339())),
+                ("activeSeconds".into(), OutputValue::Number(seconds * (0.3 + 0.1 * rng.f64()))),
+            ]);
+            steps.push(inject);
         }
         records.push(PhaseRecord {
             name: (*name).into(),

@@ -82,7 +82,8 @@ fn failures_with_injections_are_told_apart() {
     let (report, _, files) = made(shape, None);
     let found = report.dependences.iter().find(|it| it.on == "injection").unwrap();
     assert_eq!((found.failed, found.trials, found.failed_else, found.trials_else), (20, 20, 0, 40));
-    assert!(file(&files, "report.html").contains("Failures depend on the injection"));
+    let html = file(&files, "report.html");
+    assert!(html.contains("Failures depend on the injection") && html.contains("pause-primary (pod-kill)"));
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn the_page_needs_nothing_from_elsewhere() {
 fn a_thousand_cycles_make_a_page_that_opens() {
     let shape = Shape { cycles: 1_000, outputs: 8, ..BAD };
     let (report, _, files) = made(shape, None);
-    assert_eq!(report.metrics.len(), 12);
+    assert_eq!(report.metrics.len(), 13);
     let size = file(&files, "report.html").len();
     assert!(size < 5_000_000, "{size} bytes");
     assert!(file(&files, "report.md").len() < 65_536);

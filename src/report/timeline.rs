@@ -1,10 +1,10 @@
 //! When what happened: all cycles on a strip, and the phases of some of them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    api::status::{Outcome, Section},
-    results::{CycleRecord, PhaseRecord},
+    api::status::{Outcome, OutputValue, Section},
+    results::{CycleRecord, PhaseRecord, StepRecord},
 };
 
 use super::{
@@ -36,25 +36,29 @@ pub(super) struct Mark {
     pub(super) to: DateTime<Utc>,
 }
 
-/// The injections of a run: steps of the kind `inject`, whose outputs may tell when the fault was in place.
+/// The injections of a run: steps of the kind `inject`, whose outputs tell what was injected, when and for how long.
 pub(super) fn marks(run: &RunRecords) -> Vec<Mark> {
-    let mut marks = Vec::new();
-    for pass in run.passes() {
-        for phase in &pass.phases {
-            for step in phase.steps.iter().filter(|step| is_injection(step)) {
-                let output = |name: &str| match step.outputs.get(name) {
-                    Some(crate::api::status::OutputValue::Text(text)) => text.parse::<DateTime<Utc>>().ok(),
-                    _ => None,
-                };
-                let from = output("injectedAt").or(step.running_at).or(step.started_at);
-                let to = output("recoveredAt").or(step.finished_at).or(phase.finished_at);
-                if let Some((from, to)) = from.zip(to) {
-                    marks.push(Mark { kind: "injection", name: step.name.clone(), from, to: to.max(from) });
-                }
-            }
-        }
-    }
-    marks
+    let phases = run.passes().flat_map(|pass| &pass.phases);
+    let injections =
+        phases.flat_map(|phase| phase.steps.iter().filter(|step| is_injection(step)).map(move |step| (phase, step)));
+    injections.filter_map(|(phase, step)| mark(phase, step)).collect()
+}
+
+/// None: the fault was never in place, as far as the record tells.
+fn mark(phase: &PhaseRecord, step: &StepRecord) -> Option<Mark> {
+    let text = |name: &str| match step.outputs.get(name) {
+        Some(OutputValue::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let from = text("injectedAt").and_then(|at| at.parse().ok()).or(step.running_at).or(step.started_at)?;
+    let active = step.outputs.get("activeSeconds").and_then(OutputValue::as_number);
+    #[expect(clippy::cast_possible_truncation, reason = "seconds that overflow are cut to the longest span")]
+    let active = active.and_then(|seconds| TimeDelta::try_milliseconds((seconds * 1_000.0) as i64));
+    let to = active.and_then(|active| from.checked_add_signed(active)).or(step.finished_at).or(phase.finished_at)?;
+    let what = [text("fault"), text("targets")];
+    let what: Vec<&str> = what.into_iter().flatten().collect();
+    let name = if what.is_empty() { step.name.clone() } else { format!("{} ({})", step.name, what.join(" on ")) };
+    Some(Mark { kind: "injection", name, from, to: to.max(from) })
 }
 
 /// One bar a pass over the time of the run, with marks over them. Empty: nothing is stored.
