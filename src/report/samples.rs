@@ -38,6 +38,7 @@ impl Default for Shape {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)]
 fn at(seconds: f64) -> DateTime<Utc> {
     let start = DateTime::from_timestamp(1_795_572_000, 0).unwrap();
     start + TimeDelta::microseconds((seconds * 1e6) as i64)
