@@ -82,7 +82,7 @@ pub fn value(value: f64, unit: &str) -> String {
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let distance = percent.abs().min((100.0 - percent).abs());
-    let digits = if distance == 0.0 || distance >= 5.0 { 0 } else { 1 };
+    let digits = usize::from(distance > 0.0 && distance < 5.0);
     let text = format!("{percent:.digits$} %").replace('-', "−");
     if text == "−0.0 %" || text == "0.0 %" { "0 %".to_owned() } else { text }
 }
