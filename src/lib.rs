@@ -4,11 +4,13 @@
 
 pub mod analysis;
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod engine;
 pub mod faults;
 pub mod operator;
+pub mod report;
 pub mod request;
 pub mod results;
 pub mod steps;

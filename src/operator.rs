@@ -172,7 +172,7 @@ fn print_generated() {
         let name = crd["metadata"]["name"].as_str().unwrap_or_default();
         println!("{}", json!({"path": format!("crds/{name}.yaml"), "content": crd}));
     }
-    for (name, schema) in crate::results::schemas() {
+    for (name, schema) in crate::results::schemas().into_iter().chain([crate::report::schema()]) {
         println!("{}", json!({"path": format!("docs/schemas/{name}"), "content": schema}));
     }
 }

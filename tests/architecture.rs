@@ -14,11 +14,16 @@ const RULE: &[(&str, &[&str])] = &[
     ("request", &[]),
     ("engine", &["api", "analysis"]),
     ("results", &["api"]),
+    ("report", &["api", "results", "analysis"]),
     ("cluster", &["api"]),
     ("steps", &["api", "cluster", "engine", "request"]),
     ("faults", &["api", "cluster", "engine", "request"]),
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
-    ("operator", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "controller"]),
+    (
+        "operator",
+        &["api", "analysis", "telemetry", "engine", "results", "report", "cluster", "steps", "faults", "controller"],
+    ),
+    ("cli", &["api", "results", "report", "cluster"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

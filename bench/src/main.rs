@@ -3,6 +3,7 @@
 //!
 //! Progress and missed goals go to stderr; the last line on stdout is one JSON object with the figures.
 
+mod analysis;
 mod cluster;
 mod figures;
 mod fleet;
@@ -19,13 +20,32 @@ mod throughput;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{cluster::Cluster, figures::Figures};
 
-/// One bench of the operator.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "soak-bench")]
+#[derive(Debug, Parser)]
+#[command(name = "soak-bench", subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    alone: Option<Alone>,
+    #[command(flatten)]
+    options: Option<Options>,
+}
+
+/// A bench that needs no cluster.
+#[derive(Debug, Subcommand)]
+enum Alone {
+    /// The figures of a report on a long run.
+    Analysis {
+        /// Cycles of the run and of its baseline (default 10,000).
+        #[arg(long)]
+        cycles: Option<u64>,
+    },
+}
+
+/// One bench of the operator in a cluster.
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Which one.
     bench: Bench,
@@ -68,7 +88,14 @@ enum Bench {
 async fn main() -> ExitCode {
     // Several TLS libraries may be linked; the choice must be made once.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(Options::parse()).await {
+    let figures = match Arguments::parse() {
+        Arguments { alone: Some(Alone::Analysis { cycles }), .. } => Ok(analysis::measure(cycles)),
+        Arguments { options: Some(options), .. } => run(options).await,
+        Arguments { alone: None, options: None } => {
+            Arguments::command().error(ErrorKind::MissingRequiredArgument, "name a bench").exit()
+        }
+    };
+    match figures {
         Ok(figures) => {
             println!("{}", figures.into_line());
             ExitCode::SUCCESS

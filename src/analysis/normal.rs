@@ -1,4 +1,4 @@
-//! Quantiles of the normal distribution.
+//! Quantiles and tails of the normal distribution.
 
 #![allow(clippy::excessive_precision, reason = "the coefficients are written as they were published")]
 
@@ -19,6 +19,11 @@ pub fn quantile(p: f64) -> Option<f64> {
     let r = (-tail.ln()).sqrt();
     let z = if r <= 5.0 { ratio(&MIDDLE.0, &MIDDLE.1, r - 1.6) } else { ratio(&TAIL.0, &TAIL.1, r - 5.0) };
     Some(if q < 0.0 { -z } else { z })
+}
+
+/// The chance that a standard normal variable is at least `z`, with relative errors of a few ulps also far out.
+pub fn upper_tail(z: f64) -> f64 {
+    libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2) / 2.0
 }
 
 fn ratio(numerator: &[f64; 8], denominator: &[f64; 8], r: f64) -> f64 {

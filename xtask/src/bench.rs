@@ -8,12 +8,14 @@ use serde_json::Value;
 use crate::{cluster, kubectl::Kubectl, operator, operator_image, workspace};
 
 /// The benches, in the order in which they run.
-const BENCHES: [&str; 7] = ["start", "step-latency", "throughput", "requests", "growth", "scale", "recovery"];
+const BENCHES: [&str; 8] = [ANALYSIS, "start", "step-latency", "throughput", "requests", "growth", "scale", "recovery"];
+/// The one that needs no cluster.
+const ANALYSIS: &str = "analysis";
 
 /// What is measured, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One of start, step-latency, throughput, requests, growth, scale, recovery; all when absent.
+    /// One of analysis, start, step-latency, throughput, requests, growth, scale, recovery; all when absent.
     name: Option<String>,
     /// The cluster; it is started if need be, and stays.
     #[arg(long, default_value = "bench")]
@@ -24,7 +26,7 @@ pub struct Options {
     /// Live runs of `scale` and `recovery` (default 10,000).
     #[arg(long)]
     runs: Option<usize>,
-    /// Cycles of `growth` (default 10,000).
+    /// Cycles of `growth` and `analysis` (default 10,000).
     #[arg(long)]
     cycles: Option<u64>,
 }
@@ -46,12 +48,17 @@ pub fn run(options: &Options) -> Result<()> {
         &["build", "--quiet", "--release", "--package", "soak-operator", "--package", "soak-bench"],
         &[],
     )?;
-    let cluster = cluster::up(&cluster::Options::named(&options.cluster))?;
-    operator::install_crds(&Kubectl::new(&cluster.kubectl, &cluster.kubeconfig))?;
+    let cluster = if names == [ANALYSIS] {
+        None
+    } else {
+        let cluster = cluster::up(&cluster::Options::named(&options.cluster))?;
+        operator::install_crds(&Kubectl::new(&cluster.kubectl, &cluster.kubeconfig))?;
+        Some(cluster)
+    };
     let mut lines = Vec::new();
     for name in names {
         eprintln!("== {name}");
-        let line = measure(name, &cluster, options).with_context(|| format!("bench {name}"))?;
+        let line = measure(name, cluster.as_ref(), options).with_context(|| format!("bench {name}"))?;
         for missed in line["missed"].as_array().into_iter().flatten() {
             eprintln!("  missed: {}", missed.as_str().unwrap_or_default());
         }
@@ -65,14 +72,17 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(name: &str, cluster: &cluster::Running, options: &Options) -> Result<Value> {
+fn measure(name: &str, cluster: Option<&cluster::Running>, options: &Options) -> Result<Value> {
     let release = workspace::target().join("release");
     let mut command = Command::new(release.join("soak-bench"));
-    command.arg(name).arg("--kubeconfig").arg(&cluster.kubeconfig).arg("--operator").arg(release.join("soak-operator"));
+    command.arg(name);
+    if let Some(cluster) = cluster.filter(|_| name != ANALYSIS) {
+        command.arg("--kubeconfig").arg(&cluster.kubeconfig).arg("--operator").arg(release.join("soak-operator"));
+    }
     if name == "start" && !options.no_image {
         command.arg("--image").arg(operator_image::build()?.tar);
     }
-    if let Some(runs) = options.runs {
+    if let Some(runs) = options.runs.filter(|_| name != ANALYSIS) {
         command.args(["--runs", &runs.to_string()]);
     }
     if let Some(cycles) = options.cycles {

@@ -1,6 +1,8 @@
 //! The main job from nothing: a cluster, the operator, a real soak with live progress, and where to look next.
 
-use anyhow::Result;
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
 
 use crate::{cluster, example, workspace};
 
@@ -13,7 +15,10 @@ pub fn run() -> Result<()> {
     let cluster = cluster::up(&cluster::Options::named(CLUSTER))?;
     eprintln!("2. the operator, and a soak of a real etcd: three members, restarted one by one under load");
     let log = workspace::target().join("demo").join("operator.log");
-    let figures = example::run(example::find("etcd-rolling-restart")?, &cluster, &log)?;
+    let mut figures = example::run(example::find("etcd-rolling-restart")?, &cluster, &log)?;
+    eprintln!("3. its report, from the records in the cluster");
+    let report = report(&cluster)?;
+    figures["report"] = report.display().to_string().into();
     let kubeconfig = cluster.kubeconfig.display();
     eprintln!();
     eprintln!("The cluster is still there; look at");
@@ -27,6 +32,24 @@ pub fn run() -> Result<()> {
     }
     eprintln!("The operator's log is {}; remove the cluster by", log.display());
     eprintln!("  cargo xtask cluster down --name {CLUSTER}");
+    eprintln!("The report is {}", report.display());
     println!("{figures}");
     Ok(())
+}
+
+/// Writes the report as a user would, with the kubectl plugin; the answer is the path of its page.
+fn report(cluster: &cluster::Running) -> Result<PathBuf> {
+    let plugin = workspace::cargo_build(&["--package", "soak-operator", "--bin", "kubectl-soak"])?.join("kubectl-soak");
+    let folder = workspace::target().join("demo").join("report");
+    let output = Command::new(&plugin)
+        .args(["report", "etcd-rolling-restart", "--namespace", "etcd-soak", "--kubeconfig"])
+        .arg(&cluster.kubeconfig)
+        .arg("--output")
+        .arg(&folder)
+        .output()
+        .with_context(|| format!("{} can't be started", plugin.display()))?;
+    if !output.status.success() {
+        bail!("the report could not be made: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(folder.join("report.html"))
 }

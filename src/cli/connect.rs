@@ -1,0 +1,80 @@
+//! The user's cluster.
+
+use std::path::PathBuf;
+
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use crate::{
+    api::SoakRun,
+    cluster::client,
+    results::{self, StoreError, StoredRecord},
+};
+
+/// The cluster could not be asked, or does not know.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The kubeconfig.
+    #[error("the kubeconfig can't be used: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// No kubeconfig, and not in a pod.
+    #[error("no cluster is configured: set KUBECONFIG or give --kubeconfig: {0}")]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// The server.
+    #[error("the API server can't be used: {0}")]
+    Api(#[from] kube::Error),
+    /// There is no such run.
+    #[error("soakruns.soak.dev \"{name}\" not found in namespace {namespace}")]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// The records.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A cluster as its user sees it.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+impl Cluster {
+    /// Connects as kubectl would: by the file, or by `KUBECONFIG` and `~/.kube/config`.
+    pub async fn connect(
+        kubeconfig: Option<PathBuf>,
+        context: Option<String>,
+        namespace: Option<String>,
+    ) -> Result<Self, ClusterError> {
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let config = match kubeconfig {
+            Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+            None if options.context.is_some() => Config::from_kubeconfig(&options).await?,
+            None => Config::infer().await?,
+        };
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        Ok(Self { client: client::connect(config)?, namespace })
+    }
+
+    /// The namespace that runs are looked for in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// A run and all its records.
+    pub async fn read(&self, name: &str) -> Result<(SoakRun, Vec<StoredRecord>), ClusterError> {
+        let runs: Api<SoakRun> = Api::namespaced(self.client.clone(), &self.namespace);
+        let run = runs
+            .get_opt(name)
+            .await?
+            .ok_or_else(|| ClusterError::NotFound { name: name.to_owned(), namespace: self.namespace.clone() })?;
+        let uid = run.metadata.uid.clone().unwrap_or_default();
+        let records = results::read(self.client.clone(), &self.namespace, &uid).await?;
+        Ok((run, records))
+    }
+}
