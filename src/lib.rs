@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod controller;
 pub mod engine;
 pub mod faults;
+pub mod helper;
 pub mod operator;
 pub mod report;
 pub mod request;

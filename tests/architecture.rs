@@ -12,18 +12,24 @@ const RULE: &[(&str, &[&str])] = &[
     ("analysis", &[]),
     ("telemetry", &[]),
     ("request", &[]),
+    ("helper", &[]),
     ("engine", &["api", "analysis"]),
     ("results", &["api"]),
     ("report", &["api", "results", "analysis"]),
     ("cluster", &["api"]),
     ("steps", &["api", "cluster", "engine", "request"]),
-    ("faults", &["api", "cluster", "engine", "request"]),
+    ("faults", &["api", "cluster", "engine", "request", "helper"]),
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
     (
         "operator",
+<<<<<<< HEAD
         &["api", "analysis", "telemetry", "engine", "results", "report", "cluster", "steps", "faults", "controller"],
     ),
     ("cli", &["api", "results", "report", "cluster"]),
+=======
+        &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "controller", "helper"],
+    ),
+>>>>>>> e752bfe (Add the programs that act on a node and use up resources)
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
