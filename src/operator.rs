@@ -13,7 +13,8 @@ use tracing::{error, info};
 use crate::{
     cluster::client,
     controller::{CACHES, Leadership, Operator, Settings},
-    faults::GuardRails,
+    faults::{GuardRails, HelperSettings},
+    helper,
     telemetry::{self, Health, LogFormat, Metrics},
 };
 
@@ -55,9 +56,14 @@ pub struct Options {
     allow_local_http: bool,
     #[command(flatten)]
     guard_rails: GuardRailOptions,
+    #[command(flatten)]
+    helpers: HelperOptions,
     /// Print the files that are made from the code, a JSON object a line with `path` and `content`, and end.
     #[arg(long, hide = true)]
     print_generated: bool,
+    /// Be another program of this binary instead of the operator.
+    #[command(subcommand)]
+    command: Option<helper::Command>,
 }
 
 /// The label by which a namespace agrees to injections, if it has to.
@@ -121,6 +127,36 @@ impl GuardRailOptions {
     }
 }
 
+/// Programs of the operator's own image that failure injections run.
+#[derive(Clone, Debug, clap::Args)]
+struct HelperOptions {
+    /// The operator's own image, for the pods of faults that use up resources or act on nodes; empty: there are no such faults.
+    #[arg(long, env = "SOAK_HELPER_IMAGE", default_value = "")]
+    helper_image: String,
+    /// The namespace of helpers on nodes. Its Pod Security must allow privileged pods. Empty: there are no such helpers.
+    #[arg(long, env = "SOAK_NODE_HELPER_NAMESPACE", default_value = "")]
+    node_helper_namespace: String,
+    /// The service account in that namespace as which the helpers' pods are made; empty: there are no such helpers.
+    #[arg(long, env = "SOAK_NODE_HELPER_SERVICE_ACCOUNT", default_value = "")]
+    node_helper_service_account: String,
+    /// Whether the cluster's network enforces NetworkPolicies (default: it is found out by what is installed).
+    #[arg(long, env = "SOAK_NETWORK_POLICY_ENFORCED", num_args = 1, action = clap::ArgAction::Set)]
+    network_policy_enforced: Option<bool>,
+}
+
+impl HelperOptions {
+    fn image(&self) -> Option<String> {
+        (!self.helper_image.is_empty()).then(|| self.helper_image.clone())
+    }
+
+    /// Where helpers run, if the administrator turned them on.
+    fn node_helpers(&self) -> Option<HelperSettings> {
+        let (namespace, service_account) = (&self.node_helper_namespace, &self.node_helper_service_account);
+        let image = self.image().filter(|_| !namespace.is_empty() && !service_account.is_empty())?;
+        Some(HelperSettings { namespace: namespace.clone(), service_account: service_account.clone(), image })
+    }
+}
+
 /// Why the operator ends before it was asked to.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -139,7 +175,10 @@ enum StartError {
 }
 
 /// Runs the operator until it is told to stop.
-pub fn main(options: Options) -> ExitCode {
+pub fn main(mut options: Options) -> ExitCode {
+    if let Some(command) = options.command.take() {
+        return helper::main(command);
+    }
     if options.print_generated {
         print_generated();
         return ExitCode::SUCCESS;
@@ -230,6 +269,9 @@ async fn run(options: Options) -> Result<(), StartError> {
             faults: crate::faults::Settings {
                 guard_rails: options.guard_rails.rails(&own_namespace),
                 local_addresses: options.allow_local_http,
+                image: options.helpers.image(),
+                helper: options.helpers.node_helpers(),
+                network_policy_enforced: options.helpers.network_policy_enforced,
             },
         };
         let operator = Operator::start(client, settings, metrics, health).await.map_err(StartError::Api)?;

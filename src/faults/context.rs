@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
-use super::Refusal;
+use super::{Refusal, helper::HelperSettings};
 use crate::{
     api::{
         failureinjection::{JournalEntry, MAX_TARGETS, ObjectRef},
@@ -141,6 +141,12 @@ pub struct Settings {
     pub guard_rails: GuardRails,
     /// Probes and Toxiproxy may be at loopback and link-local addresses.
     pub local_addresses: bool,
+    /// The operator's own image, for pods that use up resources; none: there are no such faults.
+    pub image: Option<String>,
+    /// Where helpers run on nodes; none: they are turned off.
+    pub helper: Option<HelperSettings>,
+    /// Whether the cluster's network enforces NetworkPolicies; none: it is found out.
+    pub network_policy_enforced: Option<bool>,
 }
 
 /// One injection, and what it is performed with.

@@ -7,16 +7,24 @@
 mod choose;
 mod context;
 mod delete;
+mod dns;
 mod fields;
 mod health;
+mod helper;
+mod helper_pod;
+mod network;
+mod network_policy;
 mod node;
 mod patch;
 mod pod_kill;
 mod probe;
+mod process;
 mod resource;
 mod restore;
 mod scale;
-mod unsupported;
+mod stress;
+mod toxic;
+mod toxiproxy;
 
 use chrono::Utc;
 use kube::{Resource, api::DynamicObject};
@@ -37,6 +45,7 @@ use crate::{
 
 pub use context::{FaultContext, GuardRails, InjectionIdentity, Settings};
 pub use health::{HealthWatch, health};
+pub use helper::HelperSettings;
 
 /// Why no entry can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +147,8 @@ pub async fn inject(ctx: &FaultContext<'_>, entry: &JournalEntry) -> EntrySeen {
         Undo::Fields { subresource, fields } => fields::inject(ctx, entry, subresource, fields).await,
         Undo::Restore { .. } => restore::inject(ctx, entry).await,
         Undo::Made(made) => resource::inject(ctx, made).await,
-        Undo::Toxic(_) | Undo::Helper(_) => never("this operator can't make it"),
+        Undo::Toxic(work) => toxic::inject(ctx, work).await,
+        Undo::Helper(work) => helper::inject(ctx, entry, work).await,
     }
 }
 
@@ -149,7 +159,8 @@ pub async fn revert(ctx: &FaultContext<'_>, entry: &JournalEntry) -> EntrySeen {
         Undo::Fields { subresource, fields } => fields::revert(ctx, entry, subresource, fields).await,
         Undo::Restore { manifest } => restore::revert(ctx, entry, manifest).await,
         Undo::Made(made) => resource::revert(ctx, made).await,
-        Undo::Toxic(_) | Undo::Helper(_) => EntrySeen::Failing { message: "this operator can't undo it".into() },
+        Undo::Toxic(work) => toxic::revert(ctx, work).await,
+        Undo::Helper(work) => helper::revert(ctx, entry, work).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use kube::{Resource, api::DynamicObject};
 use serde_json::{Value, json};
 
-use super::{FaultContext, FaultKind, Refusal, injected, not_injected, not_reverted};
+use super::{FaultContext, FaultKind, Refusal, injected, network_policy, not_injected, not_reverted};
 use crate::{
     api::{
         failureinjection::{JournalEntry, MadeObject, ObjectRef, Undo},
@@ -79,7 +79,7 @@ pub(super) fn made_name(ctx: &FaultContext<'_>, index: usize) -> String {
     format!("soak-{uid}-{index}")
 }
 
-fn is_ours(ctx: &FaultContext<'_>, object: &DynamicObject) -> bool {
+pub(super) fn is_ours(ctx: &FaultContext<'_>, object: &DynamicObject) -> bool {
     object.meta().labels.as_ref().and_then(|labels| labels.get(label::INJECTION_UID)) == Some(&ctx.injection.uid)
 }
 
@@ -117,7 +117,27 @@ pub(super) async fn inject(ctx: &FaultContext<'_>, made: &MadeObject) -> EntrySe
         Some(there) if !holds(there) => {
             EntrySeen::Failing { message: format!("`{}` is not true yet for {}", there.source(), target.title()) }
         }
-        _ => injected(String::new()),
+        Some(_) => injected(String::new()),
+        None => is_there(&target.title(), &object),
+    }
+}
+
+/// Whether an object has its effect, where that shows: a pod runs. What a policy's note says is handed on.
+fn is_there(title: &str, object: &DynamicObject) -> EntrySeen {
+    let note = object.meta().annotations.as_ref().and_then(|all| all.get(network_policy::NOTE));
+    let is_pod = object.types.as_ref().is_some_and(|types| types.api_version == "v1" && types.kind == "Pod");
+    match object.data["status"]["phase"].as_str() {
+        Some("Running") | None => injected(note.cloned().unwrap_or_default()),
+        _ if !is_pod => injected(note.cloned().unwrap_or_default()),
+        Some(phase @ ("Failed" | "Succeeded")) => EntrySeen::Broken {
+            reason: reason::INFRA_ERROR.into(),
+            message: format!("{title} has ended already: {phase}"),
+        },
+        Some(_) => {
+            let waiting = &object.data["status"]["containerStatuses"][0]["state"]["waiting"];
+            let why = waiting["message"].as_str().or(waiting["reason"].as_str()).unwrap_or_default();
+            EntrySeen::Failing { message: format!("{title} does not run yet {why}").trim_end().to_owned() }
+        }
     }
 }
 
