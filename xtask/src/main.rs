@@ -13,6 +13,7 @@ mod operator;
 mod operator_image;
 mod suite;
 mod tools;
+mod toxiproxy;
 mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};

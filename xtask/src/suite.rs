@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::Result;
 
-use crate::{cluster, faults, generate, operator_image, tools, workspace};
+use crate::{cluster, faults, generate, operator_image, tools, toxiproxy, workspace};
 
 /// The cluster that the tests use and remove.
 const CLUSTER: &str = "test";
@@ -54,6 +54,7 @@ fn removing(cluster: &str, options: &Options, work: impl FnOnce() -> Result<()>)
 fn against(cluster: &cluster::Running) -> Result<()> {
     let image = part("the operator's image", operator_image::build)?;
     cluster.load_image(&image.tar)?;
+    cluster.load_image(&part("Toxiproxy", toxiproxy::build)?)?;
     let helm = part("helm", || tools::path("helm"))?;
     let environment = [
         ("SOAK_TEST_KUBECONFIG", text(&cluster.kubeconfig)),
