@@ -22,14 +22,21 @@ const RULE: &[(&str, &[&str])] = &[
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
     (
         "operator",
-<<<<<<< HEAD
-        &["api", "analysis", "telemetry", "engine", "results", "report", "cluster", "steps", "faults", "controller"],
+        &[
+            "api",
+            "analysis",
+            "telemetry",
+            "engine",
+            "results",
+            "report",
+            "cluster",
+            "steps",
+            "faults",
+            "controller",
+            "helper",
+        ],
     ),
     ("cli", &["api", "results", "report", "cluster"]),
-=======
-        &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "controller", "helper"],
-    ),
->>>>>>> e752bfe (Add the programs that act on a node and use up resources)
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
