@@ -86,9 +86,12 @@ pub(super) async fn entry(
             found.spec.iter().flat_map(|spec| &spec.containers).map(|it| it.name.clone()).next().unwrap_or_default()
         }
     };
-    let mut names =
-        found.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    if !names.any(|it| it.name == container) {
+    let is_there = found
+        .spec
+        .iter()
+        .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
+        .any(|it| it.name == container);
+    if !is_there {
         return Err(Refusal::never(reason::INVALID_SPEC, format!("{title} has no container {container}")));
     }
     let container_id = running(&found, |name, _| name == container)
