@@ -107,7 +107,6 @@ struct Noise(u64);
 impl Noise {
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half is wanted")]
         let upper = (self.0 >> 32) as u32;
         f64::from(upper) / f64::from(u32::MAX)
     }

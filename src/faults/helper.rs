@@ -298,15 +298,13 @@ async fn reverted(ctx: &FaultContext<'_>, entry: &JournalEntry, work: &HelperWor
         None if ctx.is_open() => {
             return Ok(EntrySeen::Failing { message: "a call that would make a helper may still be under way".into() });
         }
-        None if work.at_once => EntrySeen::Reverted { message: String::new() },
-        None => undone_by_another(ctx, entry, work, settings, &second).await?,
+        None | Some((_, Look::Ended(Ended::Lost(_)))) if work.at_once => EntrySeen::Reverted { message: String::new() },
+        None | Some((_, Look::Ended(Ended::Lost(_)))) => undone_by_another(ctx, entry, work, settings, &second).await?,
         Some((_, Look::Ended(Ended::Good))) => EntrySeen::Reverted { message: String::new() },
         Some((_, Look::Ended(Ended::Gone))) => EntrySeen::Gone { message: "its processes are gone".into() },
         Some((_, Look::Ended(Ended::NeverBegan(message)))) => {
             EntrySeen::NeverBegan { reason: reason::INFRA_ERROR.into(), message }
         }
-        Some((_, Look::Ended(Ended::Lost(_)))) if work.at_once => EntrySeen::Reverted { message: String::new() },
-        Some((_, Look::Ended(Ended::Lost(_)))) => undone_by_another(ctx, entry, work, settings, &second).await?,
         Some((pod, Look::There | Look::Coming { .. })) => ended(ctx, entry, &first, pod).await?,
     };
     if !matches!(seen, EntrySeen::Failing { .. }) {

@@ -97,12 +97,12 @@ fn a_helper_ends_by_itself_whatever_becomes_of_the_operator() {
     );
 }
 
-fn pod(status: Value) -> Pod {
+fn pod(status: &Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "h"}, "status": status})).unwrap()
 }
 
 fn terminated(code: i32) -> Pod {
-    pod(json!({"phase": "Failed", "containerStatuses": [{
+    pod(&json!({"phase": "Failed", "containerStatuses": [{
         "name": "helper", "ready": false, "image": "", "imageID": "", "restartCount": 0,
         "state": {"terminated": {"exitCode": code, "message": "x\n"}},
     }]}))
@@ -116,14 +116,14 @@ fn how_a_helper_ended_is_read_from_its_exit_code() {
     for code in [1, 137, 101] {
         assert!(matches!(look(&terminated(code)), Look::Ended(Ended::Lost(_))), "{code}");
     }
-    let evicted = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"}));
+    let evicted = pod(&json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"}));
     assert!(matches!(look(&evicted), Look::Ended(Ended::Lost(message)) if message.contains("low on memory")));
 }
 
 #[test]
 fn the_effect_is_there_while_the_pod_is_ready() {
     let with = |ready: bool, state: Value| {
-        pod(json!({
+        pod(&json!({
             "phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
             "containerStatuses": [{"name": "helper", "ready": ready, "image": "", "imageID": "", "restartCount": 0, "state": state}],
         }))
@@ -132,5 +132,5 @@ fn the_effect_is_there_while_the_pod_is_ready() {
     assert!(matches!(look(&with(false, json!({"running": {}}))), Look::Coming { .. }));
     let pulling = with(false, json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}));
     assert_eq!(look(&pulling), Look::Coming { message: "helper pod h: ErrImagePull: no such image".into() });
-    assert!(matches!(look(&pod(json!({"phase": "Pending"}))), Look::Coming { .. }));
+    assert!(matches!(look(&pod(&json!({"phase": "Pending"}))), Look::Coming { .. }));
 }

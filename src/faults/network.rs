@@ -104,16 +104,16 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, status: Value) -> DynamicObject {
+    fn pod(name: &str, status: &Value) -> DynamicObject {
         serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).unwrap()
     }
 
     #[test]
     fn a_cut_names_every_address_of_each_peer_once() {
         let peers = [
-            pod("a", json!({"podIP": "10.0.0.7", "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]})),
-            pod("b", json!({"podIP": "10.0.0.8"})),
-            pod("c", json!({})),
+            pod("a", &json!({"podIP": "10.0.0.7", "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]})),
+            pod("b", &json!({"podIP": "10.0.0.8"})),
+            pod("c", &json!({})),
         ];
         let fault = NetworkFault {
             peers: Some("app=x".into()),

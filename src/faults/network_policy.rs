@@ -107,7 +107,7 @@ fn allowed(namespace: &str, fault: &NetworkFault, peers: &[DynamicObject]) -> Re
     match &fault.peers {
         None => rules.push(json!({"podSelector": {}})),
         Some(selector) => {
-            rules.extend(others(selector)?.into_iter().map(|one| json!({"podSelector": {"matchExpressions": [one]}})))
+            rules.extend(others(selector)?.into_iter().map(|one| json!({"podSelector": {"matchExpressions": [one]}})));
         }
     }
     Ok(rules)
