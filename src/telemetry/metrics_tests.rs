@@ -83,6 +83,8 @@ fn everything() -> Metrics {
     metrics.set_queue_depth(7);
     metrics.status_written(StatusWrite::Ok);
     metrics.watch_restarted("Pod");
+    metrics.set_active_injections(2);
+    metrics.injection_ended("Recovered");
     metrics
 }
 
@@ -109,7 +111,9 @@ fn every_metric_is_there_and_can_be_read_back() {
     assert_eq!(value(&found, "soak_watch_restarts_total", &[("kind", "Pod")]), Some(1.0));
     assert_eq!(value(&found, "soak_dropped_series_total", &[]), Some(0.0));
     assert_eq!(value(&found, "soak_build_info", &[("version", "1.2.3")]), Some(1.0));
-    assert_eq!(found.types.len(), 14);
+    assert_eq!(value(&found, "soak_injections_active", &[]), Some(2.0));
+    assert_eq!(value(&found, "soak_injections_total", &[("phase", "Recovered")]), Some(1.0));
+    assert_eq!(found.types.len(), 16);
 }
 
 #[test]

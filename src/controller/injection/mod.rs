@@ -214,11 +214,19 @@ impl Visit<'_> {
             let status = self.injection.status.as_ref();
             let (reason, detail) = status.map_or(("", ""), |it| (it.reason.as_str(), it.message.as_str()));
             info!(from = phase.0.as_str(), to = phase.1.as_str(), reason, detail, "phase changed");
+            let others = self.all.store.state().iter().filter(|it| self.is_another_active(it)).count();
+            self.all.shell.metrics.set_active_injections(others + usize::from(phase.1.is_active()));
             if phase.1.is_final() {
                 self.all.shell.metrics.injection_ended(phase.1.as_str());
             }
         }
         Ok(())
+    }
+
+    fn is_another_active(&self, cached: &Guarded) -> bool {
+        let Ok(cached) = &cached.0 else { return false };
+        let active = cached.status.as_ref().is_some_and(|status| status.phase.is_active());
+        active && cached.metadata.uid != self.injection.metadata.uid
     }
 
     async fn perform(
