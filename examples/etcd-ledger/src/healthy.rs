@@ -118,7 +118,11 @@ mod tests {
         assert_eq!((&found["leaderAddress"], &found["followerAddress"]), (&json!("127.0.0.2"), &json!("127.0.0.1")));
         assert_eq!(found["secondFollowerAddress"], "127.0.0.3");
         let named = Etcd::new(&["etcd-1.no-such-host.invalid".to_owned()], Duration::from_secs(1));
-        assert_eq!(roles(&named, 0, Some(".invalid")), Map::from_iter([("leader".to_owned(), json!("etcd-1"))]), "no address is made up");
+        assert_eq!(
+            roles(&named, 0, Some(".invalid")),
+            Map::from_iter([("leader".to_owned(), json!("etcd-1"))]),
+            "no address is made up"
+        );
     }
 
     #[test]

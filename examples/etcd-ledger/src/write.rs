@@ -80,7 +80,9 @@ impl Outcome {
     pub fn unfelt(&self, median: Option<Duration>, not_acknowledged: u64) -> Option<String> {
         let millis = self.latencies.percentile_millis(0.5).unwrap_or(0.0);
         if let Some(median) = median.filter(|median| millis < median.as_secs_f64() * 1000.0) {
-            return Some(format!("half of the writes took no longer than {millis} ms, and {median:?} should have been felt"));
+            return Some(format!(
+                "half of the writes took no longer than {millis} ms, and {median:?} should have been felt"
+            ));
         }
         let found = self.failed + self.unknown;
         (found < not_acknowledged)
