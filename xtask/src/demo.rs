@@ -15,7 +15,7 @@ pub fn run() -> Result<()> {
     let cluster = cluster::up(&cluster::Options::named(CLUSTER))?;
     eprintln!("2. the operator, and a soak of a real etcd: three members, restarted one by one under load");
     let log = workspace::target().join("demo").join("operator.log");
-    let mut figures = example::run(example::find("etcd-rolling-restart")?, &cluster, &log)?;
+    let mut figures = example::run(example::find("etcd-rolling-restart")?, &cluster, &log, None)?;
     eprintln!("3. its report, from the records in the cluster");
     let report = report(&cluster)?;
     figures["report"] = report.display().to_string().into();

@@ -1,4 +1,4 @@
-//! Examples: each is a folder of manifests, a program, and a run that is followed to its verdict.
+//! Examples: each is a folder of manifests, a program, and runs that are followed to their verdicts.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     image::{self, ImageSpec},
     kubectl::Kubectl,
     operator::Operator,
-    workspace,
+    raft, workspace,
 };
 
 /// One example.
@@ -23,14 +23,68 @@ pub struct Example {
     /// Its name, and its folder's below `examples/`.
     pub name: &'static str,
     namespace: &'static str,
+    /// Its runs, each by a manifest below its folder; with a name, only that scenario.
+    runs: fn(Option<&str>) -> Result<Vec<String>>,
+    /// Options of the operator, after what they need was made.
+    options: fn(&Running, &Kubectl) -> Result<Vec<String>>,
     prepare: fn(&Running, &Kubectl) -> Result<()>,
+    /// The figures of the last line, and what is wrong with them.
+    figures: fn(&Kubectl, &[Ended]) -> Result<(Value, Option<String>)>,
 }
 
 /// Every example.
-pub const EXAMPLES: &[Example] =
-    &[Example { name: "etcd-rolling-restart", namespace: "etcd-soak", prepare: prepare_etcd }];
+pub const EXAMPLES: &[Example] = &[
+    Example {
+        name: "etcd-rolling-restart",
+        namespace: "etcd-soak",
+        runs: one_run,
+        options: |_, _| Ok(Vec::new()),
+        prepare: prepare_etcd,
+        figures: etcd_figures,
+    },
+    Example {
+        name: "raft-resilience",
+        namespace: raft::NAMESPACE,
+        runs: raft::runs,
+        options: raft::allow_helpers,
+        prepare: raft::prepare,
+        figures: raft::figures,
+    },
+];
 
-/// Longest time that an example may take to its verdict.
+/// A run that has ended.
+pub struct Ended {
+    /// The run's name.
+    pub name: String,
+    /// Its last status.
+    pub status: Value,
+    /// The records of its cycles.
+    pub records: Vec<Value>,
+    seconds: f64,
+}
+
+impl Ended {
+    /// Whether its verdict is that it passed.
+    pub fn passed(&self) -> bool {
+        self.status["phase"] == "Succeeded"
+    }
+
+    /// Every step of every cycle, as recorded.
+    pub fn steps(&self) -> impl Iterator<Item = &Value> {
+        fn list<'a>(of: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+            of[field].as_array().into_iter().flatten()
+        }
+        self.records.iter().flat_map(|it| list(it, "phases")).flat_map(|it| list(it, "steps"))
+    }
+
+    /// An output of every step that has it, as a number.
+    pub fn numbers(&self, output: &str) -> impl Iterator<Item = f64> {
+        let path = format!("/outputs/{output}");
+        self.steps().filter_map(move |step| step.pointer(&path)?.as_f64())
+    }
+}
+
+/// Longest time that one run may take to its verdict.
 const LIMIT: Duration = Duration::from_mins(30);
 /// Where the manifests put volumes on the node; here, they lie in the cluster's own folder instead.
 const VOLUMES: &str = "/var/lib/soak-examples";
@@ -43,13 +97,15 @@ pub fn find(name: &str) -> Result<&'static Example> {
     })
 }
 
-/// Runs an example on a cluster and answers with its figures, read from the stored records.
+/// Runs an example, or one scenario of it, on a cluster and answers with its figures, read from the stored records.
 ///
-/// Errors: when the run does not end, or not well.
-pub fn run(example: &Example, cluster: &Running, log: &Path) -> Result<Value> {
+/// Errors: when a run does not end, or not well.
+pub fn run(example: &Example, cluster: &Running, log: &Path, scenario: Option<&str>) -> Result<Value> {
+    let runs = (example.runs)(scenario)?;
     let kubectl = Kubectl::new(&cluster.kubectl, &cluster.kubeconfig);
-    let operator = Operator::start(&kubectl, log)?;
-    let result = drive(example, cluster, &kubectl);
+    let options = (example.options)(cluster, &kubectl)?;
+    let operator = Operator::start(&kubectl, log, &options)?;
+    let result = drive(example, &runs, cluster, &kubectl);
     // The operator's end is part of the example: it must be clean even after a failure.
     let stopped = operator.stop();
     let figures = result?;
@@ -57,31 +113,36 @@ pub fn run(example: &Example, cluster: &Running, log: &Path) -> Result<Value> {
     Ok(figures)
 }
 
-fn drive(example: &Example, cluster: &Running, kubectl: &Kubectl) -> Result<Value> {
+fn drive(example: &Example, runs: &[String], cluster: &Running, kubectl: &Kubectl) -> Result<Value> {
     (example.prepare)(cluster, kubectl)?;
-    let manifest = workspace::read(&format!("examples/{}/soakrun.yaml", example.name))?;
-    let namespace = example.namespace;
-    kubectl.run(&[
-        "delete",
-        "soakrun",
-        example.name,
-        "-n",
-        namespace,
-        "--ignore-not-found",
-        "--wait",
-        "--timeout=120s",
-    ])?;
-    let began = Instant::now();
-    kubectl.apply(&manifest)?;
-    let status = follow(kubectl, namespace, example.name)?;
-    let seconds = began.elapsed().as_secs_f64();
-    let figures = figures(kubectl, namespace, example.name, &status, seconds)?;
-    let verdict = figures["verdict"].as_str().unwrap_or_default();
-    if verdict != "Succeeded" || figures["lostWrites"] != 0 {
+    let mut ended = Vec::new();
+    for path in runs {
+        ended.push(run_to_end(kubectl, example.namespace, &format!("examples/{}/{path}", example.name))?);
+    }
+    let (figures, wrong) = (example.figures)(kubectl, &ended)?;
+    if let Some(wrong) = wrong {
         println!("{figures}");
-        bail!("the run ended as {verdict}: {}", text(&status, "message"));
+        bail!("{wrong}");
     }
     Ok(figures)
+}
+
+fn run_to_end(kubectl: &Kubectl, namespace: &str, path: &str) -> Result<Ended> {
+    let manifest = workspace::read(path)?;
+    let name = name_of(&manifest).with_context(|| format!("{path} names no run"))?;
+    kubectl.run(&["delete", "soakrun", &name, "-n", namespace, "--ignore-not-found", "--wait", "--timeout=120s"])?;
+    eprintln!("{name}");
+    let began = Instant::now();
+    kubectl.apply(&manifest)?;
+    let status = follow(kubectl, namespace, &name)?;
+    let records = records(kubectl, namespace, &name, &status)?;
+    Ok(Ended { name, status, records, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// The name in a manifest's metadata, which stands alone in its line.
+fn name_of(manifest: &str) -> Option<String> {
+    let mut lines = manifest.lines().skip_while(|line| line.trim_end() != "metadata:");
+    lines.find_map(|line| line.strip_prefix("  name: ")).map(|name| name.trim().to_owned())
 }
 
 /// Shows a run's progress on stderr until it has ended; the answer is its last status.
@@ -116,61 +177,77 @@ fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
     bail!("soakrun {namespace}/{name} did not end within {} s", LIMIT.as_secs())
 }
 
-/// The figures, from the records in the cluster.
-fn figures(kubectl: &Kubectl, namespace: &str, name: &str, status: &Value, seconds: f64) -> Result<Value> {
+/// The stored records of a run's cycles.
+fn records(kubectl: &Kubectl, namespace: &str, name: &str, status: &Value) -> Result<Vec<Value>> {
     let attempt = status["attempt"].as_u64().unwrap_or(0);
     let selector = format!("soak.dev/run={name},soak.dev/record=cycle,soak.dev/run-attempt={attempt}");
-    let records = kubectl.json(&["get", "configmaps", "-n", namespace, "-l", &selector])?;
-    let records = records["items"].as_array().cloned().unwrap_or_default();
-    let mut lost = 0;
-    let mut verified = 0;
-    let mut passed = 0;
-    for record in &records {
-        let record: Value = serde_json::from_str(
-            record.pointer("/data/record.json").and_then(Value::as_str).context("a record is empty")?,
-        )?;
-        passed += u64::from(record["outcome"] == "Succeeded");
-        for step in record["phases"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .flat_map(|phase| phase["steps"].as_array().into_iter().flatten())
-        {
-            lost += step.pointer("/outputs/lostWrites").and_then(Value::as_u64).unwrap_or(0);
-            verified += step.pointer("/outputs/keysVerified").and_then(Value::as_u64).unwrap_or(0);
-        }
+    let found = kubectl.json(&["get", "configmaps", "-n", namespace, "-l", &selector])?;
+    let read = |record: &Value| {
+        let text = record.pointer("/data/record.json").and_then(Value::as_str).context("a record is empty")?;
+        serde_json::from_str(text).context("a record is not JSON")
+    };
+    found["items"].as_array().into_iter().flatten().map(read).collect()
+}
+
+fn one_run(scenario: Option<&str>) -> Result<Vec<String>> {
+    if let Some(scenario) = scenario {
+        bail!("this example has no scenarios, and so no {scenario}");
     }
-    Ok(json!({
-        "verdict": status["phase"],
-        "cycles": status.pointer("/cycles/completed"),
-        "cyclesPassed": passed,
-        "lostWrites": lost,
-        "keysVerified": verified,
-        "seconds": (seconds * 10.0).round() / 10.0,
-        "records": records.len(),
-    }))
+    Ok(vec!["soakrun.yaml".into()])
+}
+
+fn etcd_figures(_: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<String>)> {
+    let run = ended.first().context("nothing was run")?;
+    let sum = |output: &str| run.numbers(output).sum::<f64>();
+    let lost = sum("lostWrites");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of writes")]
+    let figures = json!({
+        "verdict": run.status["phase"],
+        "cycles": run.status.pointer("/cycles/completed"),
+        "cyclesPassed": run.records.iter().filter(|record| record["outcome"] == "Succeeded").count(),
+        "lostWrites": lost as u64,
+        "keysVerified": sum("keysVerified") as u64,
+        "seconds": (run.seconds * 10.0).round() / 10.0,
+        "records": run.records.len(),
+    });
+    let wrong = (!run.passed() || lost > 0.0)
+        .then(|| format!("the run ended as {}: {}", text(&run.status, "phase"), text(&run.status, "message")));
+    Ok((figures, wrong))
 }
 
 fn prepare_etcd(cluster: &Running, kubectl: &Kubectl) -> Result<()> {
+    load_ledger(cluster)?;
+    apply_with_volumes(cluster, kubectl, "etcd-soak", &["examples/etcd-rolling-restart/etcd.yaml"])?;
+    eprintln!("waiting for three members of etcd");
+    kubectl.run(&["rollout", "status", "statefulset/etcd", "-n", "etcd-soak", "--timeout=180s"])?;
+    Ok(())
+}
+
+/// Builds the image of the program that writes, verifies and observes, and makes it known to the node.
+pub fn load_ledger(cluster: &Running) -> Result<()> {
     let binary = workspace::cargo_build_static(&["--package", "etcd-ledger"])?.join("etcd-ledger");
     let image = image::build(
         &ImageSpec::new("localhost/etcd-ledger:1")
             .file(&binary, "bin/etcd-ledger", 0o755)
             .entrypoint(&["/bin/etcd-ledger"]),
     )?;
-    cluster.load_image(&image)?;
+    cluster.load_image(&image)
+}
+
+/// Applies manifests whose volumes lie on the node's disk. Data without its namespace is of an earlier life, and goes first.
+pub fn apply_with_volumes(cluster: &Running, kubectl: &Kubectl, namespace: &str, paths: &[&str]) -> Result<()> {
     // The node is this machine: in a place that the manifest names, two clusters' members would share one log.
-    let volumes = cluster.volumes();
-    if kubectl.run(&["get", "namespace", "etcd-soak"]).is_err() && volumes.exists() {
+    let volumes = cluster.volumes().join(namespace);
+    if kubectl.run(&["get", "namespace", namespace]).is_err() && volumes.exists() {
         fs::remove_dir_all(&volumes).with_context(|| format!("{} can't be removed", volumes.display()))?;
     }
-    let manifest = workspace::read("examples/etcd-rolling-restart/etcd.yaml")?;
-    kubectl.apply(&manifest.replace(VOLUMES, &volumes.display().to_string()))?;
-    eprintln!("waiting for three members of etcd");
-    kubectl.run(&["rollout", "status", "statefulset/etcd", "-n", "etcd-soak", "--timeout=180s"])?;
+    for path in paths {
+        kubectl.apply(&workspace::read(path)?.replace(VOLUMES, &volumes.display().to_string()))?;
+    }
     Ok(())
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+/// A field that is a text; empty without one.
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }

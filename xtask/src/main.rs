@@ -11,6 +11,7 @@ mod kubectl;
 mod mutants;
 mod operator;
 mod operator_image;
+mod raft;
 mod suite;
 mod tools;
 mod toxiproxy;
@@ -42,6 +43,9 @@ enum Command {
         /// The cluster that it runs on; started if need be.
         #[arg(long, default_value = "demo")]
         cluster: String,
+        /// Only this one of its scenarios.
+        #[arg(long)]
+        scenario: Option<String>,
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
@@ -122,11 +126,11 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
         Command::Test(options) => suite::run(&options),
-        Command::Example { name, cluster } => {
+        Command::Example { name, cluster, scenario } => {
             let example = example::find(&name)?;
             let cluster = cluster::up(&cluster::Options::named(&cluster))?;
             let log = workspace::target().join("examples").join(format!("{name}.log"));
-            let figures = example::run(example, &cluster, &log)?;
+            let figures = example::run(example, &cluster, &log, scenario.as_deref())?;
             println!("{figures}");
             Ok(())
         }

@@ -22,8 +22,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Builds the operator, installs its CRDs and starts it against a cluster. Its log goes to `log`.
-    pub fn start(kubectl: &Kubectl, log: &Path) -> Result<Self> {
+    /// Builds the operator, installs its CRDs and starts it with these options against a cluster. Its log goes to `log`.
+    pub fn start(kubectl: &Kubectl, log: &Path, options: &[String]) -> Result<Self> {
         let binary =
             workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
         install_crds(kubectl)?;
@@ -33,6 +33,7 @@ impl Operator {
         let output = File::create(log).with_context(|| format!("{} can't be written", log.display()))?;
         let child = Command::new(&binary)
             .args(["--metrics-address", "127.0.0.1:0"])
+            .args(options)
             .env("KUBECONFIG", kubectl.kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
 use crate::{
-    etcd::{Etcd, Failure, Found},
+    etcd::{Etcd, Failure, Found, Hash},
     key::{Coordinates, range_from},
     ledger::{Content, Entry, Known, Ledger, Stream, at},
 };
@@ -158,6 +158,40 @@ pub fn verify(etcd: &Etcd, content: &Content, prefix: &str, since: u32, until: I
     }
 }
 
+/// Compares the members' data: all keys and their history up to the newest revision, as hashed by each member.
+///
+/// Errors: two members differ, or one could not be asked until the time is up.
+pub fn compare_members(etcd: &Etcd, until: Instant) -> Result<(), String> {
+    // A hash only covers what a member has applied, so each is first made to apply all that is acknowledged by now.
+    let newest = etcd.range("\0", "\0", 1, 0, until).map_err(|failure| failure.to_string())?.revision;
+    loop {
+        let hashes = (0..etcd.endpoints.len()).map(|endpoint| {
+            etcd.linearizable_read(endpoint)?;
+            etcd.hash(endpoint, newest)
+        });
+        let why = match hashes.collect::<Result<Vec<_>, _>>() {
+            Ok(hashes) => match differ(&hashes) {
+                Some(why) => why,
+                None => return Ok(()),
+            },
+            Err(failure) => format!("a member could not be asked: {failure}"),
+        };
+        // Members forget their history one after the other, and for so long their hashes can't be compared.
+        if Instant::now() >= until {
+            return Err(why);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// How the members' data differs, or why it can't be compared.
+fn differ(hashes: &[Hash]) -> Option<String> {
+    let first = hashes.first()?;
+    let other = hashes.iter().position(|hash| (hash.hash, hash.compacted) != (first.hash, first.compacted))?;
+    let at = |hash: &Hash| format!("{:x} from revision {} on", hash.hash, hash.compacted);
+    Some(format!("members 0 and {other} hold different data: {}, and {}", at(first), at(&hashes[other])))
+}
+
 /// Forgets everything from cycle `since` on: to be called only when all of it was verified and the ledger has been locked
 /// since. First the ledger says that the numbers are forgotten, then the keys go, then the ledger is made short: after a
 /// crash in between nothing looks lost or invented, and the next call deletes what is left.
@@ -294,6 +328,16 @@ mod tests {
         let findings = compare(&content, 0, &[found(1, 2, 6), found(1, 3, 9)]);
         assert_eq!((findings.verified, findings.good()), (1, true));
         assert!(compare(&acknowledged(), 2, &[]).good(), "cycle 1 is before the bound");
+    }
+
+    #[test]
+    fn members_with_other_data_are_told_apart() {
+        let hash = |hash, compacted| Hash { hash, compacted };
+        assert_eq!(differ(&[hash(7, 3), hash(7, 3), hash(7, 3)]), None);
+        assert_eq!(differ(&[]), None);
+        let why = differ(&[hash(7, 3), hash(7, 3), hash(8, 3)]).expect("they differ");
+        assert!(why.contains("0 and 2"), "{why}");
+        assert!(differ(&[hash(7, 3), hash(7, 4)]).is_some(), "not of the same history");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Found {
 }
 
 /// What a member says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The member that it takes for the leader; 0 is none.
     pub leader: u64,
@@ -51,6 +51,24 @@ pub struct Status {
     pub term: u64,
     /// The member's own id.
     pub member: u64,
+    /// The newest entry of the log that it has applied.
+    pub applied: u64,
+}
+
+impl Status {
+    /// Whether it takes itself for the leader.
+    pub fn leads(&self) -> bool {
+        self.leader != 0 && self.leader == self.member
+    }
+}
+
+/// What a member's data comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash {
+    /// The hash.
+    pub hash: i64,
+    /// Up to where the history was forgotten; hashes with different bounds can't be compared.
+    pub compacted: i64,
 }
 
 /// A page of a range.
@@ -75,8 +93,18 @@ pub struct Etcd {
 impl Etcd {
     /// A client whose every request ends within `timeout`.
     pub fn new(endpoints: &[String], timeout: Duration) -> Self {
+        Self::with_idle_connections(endpoints, timeout, 3)
+    }
+
+    /// A client that makes a new connection for every request, as one behind a balancer does.
+    pub fn without_reuse(endpoints: &[String], timeout: Duration) -> Self {
+        Self::with_idle_connections(endpoints, timeout, 0)
+    }
+
+    fn with_idle_connections(endpoints: &[String], timeout: Duration, idle: usize) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(timeout))
+            .max_idle_connections_per_host(idle)
             .http_status_as_error(false)
             // Members are addressed as they are, whatever HTTP_PROXY says.
             .proxy(None)
@@ -159,6 +187,7 @@ impl Etcd {
             leader: unsigned(&answer["leader"]),
             term: unsigned(&answer["raftTerm"]),
             member: unsigned(&answer["header"]["member_id"]),
+            applied: unsigned(&answer["raftAppliedIndex"]),
         })
     }
 
@@ -167,6 +196,13 @@ impl Etcd {
         let answer = self.call(endpoint, "/v3/cluster/member/list", &json!({"linearizable": true}))?;
         let members = answer["members"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(members.iter().filter(|member| member["isLearner"] != json!(true)).count())
+    }
+
+    /// A hash over all keys and their history, as one member has them up to a revision.
+    pub fn hash(&self, endpoint: usize, revision: i64) -> Result<Hash, Failure> {
+        let answer = self.call(endpoint, "/v3/maintenance/hashkv", &json!({"revision": revision.to_string()}))?;
+        let hash = integer(&answer["hash"]).ok_or_else(|| Failure::Unknown(format!("no hash in {answer}")))?;
+        Ok(Hash { hash, compacted: integer(&answer["compact_revision"]).unwrap_or(0) })
     }
 
     /// A linearizable read through one member, of a key that need not be there.

@@ -1,9 +1,12 @@
 //! Waits until a cluster is whole.
 
 use std::{
+    net::ToSocketAddrs,
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use serde_json::{Map, Value, json};
 
 use crate::etcd::{Etcd, Failure, Status};
 
@@ -16,6 +19,34 @@ pub struct Healthy {
     pub members: usize,
     /// The term that they agree on.
     pub term: u64,
+    /// The endpoint that leads, by its place.
+    pub leader: usize,
+}
+
+/// Outputs that name the leader and the first two others: their hosts, and the addresses that these have now. With a
+/// `beside`, also the address of the host whose name ends in it, such as that of a service for the member's proxy.
+pub fn roles(etcd: &Etcd, leader: usize, beside: Option<&str>) -> Map<String, Value> {
+    let others = (0..etcd.endpoints.len()).filter(|endpoint| *endpoint != leader);
+    let mut outputs = Map::new();
+    for (role, endpoint) in ["leader", "follower", "secondFollower"].iter().zip([leader].into_iter().chain(others)) {
+        let host = host_and_port(&etcd.endpoints[endpoint]);
+        let name = host.split(['.', ':']).next().unwrap_or_default();
+        outputs.insert((*role).to_owned(), json!(name));
+        let mut resolve = |what: &str, host: &str| {
+            if let Some(address) = host.to_socket_addrs().ok().and_then(|mut all| all.next()) {
+                outputs.insert(format!("{role}{what}"), json!(address.ip().to_string()));
+            }
+        };
+        resolve("Address", host);
+        if let Some(ending) = beside {
+            resolve("Beside", &format!("{name}{ending}:80"));
+        }
+    }
+    outputs
+}
+
+fn host_and_port(base: &str) -> &str {
+    base.split_once("://").map_or(base, |(_, rest)| rest)
 }
 
 /// Waits until every member answers a linearizable read, they agree on leader and term, and the cluster has as many voters
@@ -62,7 +93,8 @@ fn agree(statuses: &[Status], voters: usize, members: usize) -> Result<Healthy, 
             other.leader, other.term
         ));
     }
-    Ok(Healthy { members, term: first.term })
+    let Some(leader) = statuses.iter().position(Status::leads) else { return Err("the leader did not answer".into()) };
+    Ok(Healthy { members, term: first.term, leader })
 }
 
 #[cfg(test)]
@@ -70,13 +102,27 @@ mod tests {
     use super::*;
 
     fn status(member: u64, leader: u64, term: u64) -> Status {
-        Status { leader, term, member }
+        Status { leader, term, member, applied: 9 }
     }
 
     #[test]
     fn whole_when_all_members_agree_on_a_leader() {
         let all = [status(1, 2, 7), status(2, 2, 7), status(3, 2, 7)];
-        assert_eq!(agree(&all, 3, 3), Ok(Healthy { members: 3, term: 7 }));
+        assert_eq!(agree(&all, 3, 3), Ok(Healthy { members: 3, term: 7, leader: 1 }));
+    }
+
+    #[test]
+    fn roles_are_named_by_host_and_have_addresses() {
+        let endpoints = ["127.0.0.1:1", "127.0.0.2:2", "127.0.0.3:3"].map(str::to_owned);
+        let found = roles(&Etcd::new(&endpoints, Duration::from_secs(1)), 1, None);
+        assert_eq!((&found["leaderAddress"], &found["followerAddress"]), (&json!("127.0.0.2"), &json!("127.0.0.1")));
+        assert_eq!(found["secondFollowerAddress"], "127.0.0.3");
+        let named = Etcd::new(&["etcd-1.no-such-host.invalid".to_owned()], Duration::from_secs(1));
+        assert_eq!(
+            roles(&named, 0, Some(".invalid")),
+            Map::from_iter([("leader".to_owned(), json!("etcd-1"))]),
+            "no address is made up"
+        );
     }
 
     #[test]

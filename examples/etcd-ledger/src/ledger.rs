@@ -22,14 +22,29 @@ use crate::key::Coordinates;
 pub enum Entry {
     /// These numbers may be written from now on, by this writer.
     Reserve { cycle: u32, stream: u16, from: u64, to: u64, writer: String },
-    /// etcd acknowledged this key, at this revision.
-    Ack { cycle: u32, stream: u16, n: u64, rev: i64 },
+    /// etcd acknowledged this key, at this revision. `at` is when that was noted, in milliseconds since 1970, `micros` is how
+    /// long the write took; both are for people and get lost when the ledger is shortened.
+    Ack {
+        cycle: u32,
+        stream: u16,
+        n: u64,
+        rev: i64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        at: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        micros: u64,
+    },
     /// The answer did not come or was an error: the key may be there.
     Unknown { cycle: u32, stream: u16, n: u64, why: String },
     /// The request never left: the key can't be there.
     Failed { cycle: u32, stream: u16, n: u64 },
     /// Numbers below `next` were verified and are forgotten; whether their keys are still there does not matter.
     Base { cycle: u32, stream: u16, next: u64 },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is known of a key that has a line of its own.
@@ -94,7 +109,7 @@ fn apply(content: &mut Content, entry: Entry) {
         Entry::Reserve { cycle, stream, from, to, writer } => {
             content.entry((cycle, stream)).or_default().reserved.insert(from, (to, writer));
         }
-        Entry::Ack { cycle, stream, n, rev } => {
+        Entry::Ack { cycle, stream, n, rev, .. } => {
             content.entry((cycle, stream)).or_default().keys.insert(n, Known::Acknowledged(rev));
         }
         Entry::Unknown { cycle, stream, n, .. } => {
@@ -179,7 +194,7 @@ pub fn entries(content: &Content) -> impl Iterator<Item = Entry> + '_ {
             writer: writer.clone(),
         });
         let keys = found.keys.iter().map(move |(&n, known)| match *known {
-            Known::Acknowledged(rev) => Entry::Ack { cycle, stream, n, rev },
+            Known::Acknowledged(rev) => Entry::Ack { cycle, stream, n, rev, at: 0, micros: 0 },
             Known::Unknown => Entry::Unknown { cycle, stream, n, why: String::new() },
             Known::NeverSent => Entry::Failed { cycle, stream, n },
         });
@@ -219,7 +234,7 @@ mod tests {
     fn sample() -> Vec<Entry> {
         vec![
             Entry::Reserve { cycle: 1, stream: 0, from: 1, to: 100, writer: "a".into() },
-            Entry::Ack { cycle: 1, stream: 0, n: 1, rev: 7 },
+            Entry::Ack { cycle: 1, stream: 0, n: 1, rev: 7, at: 0, micros: 0 },
             Entry::Unknown { cycle: 1, stream: 0, n: 2, why: "timed out".into() },
             Entry::Failed { cycle: 1, stream: 0, n: 3 },
             Entry::Reserve { cycle: 1, stream: 0, from: 101, to: 200, writer: "b".into() },

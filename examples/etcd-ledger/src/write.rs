@@ -71,6 +71,24 @@ impl Outcome {
         self.acknowledged > 0
     }
 
+    /// Whether anything was tried.
+    pub fn attempted(&self) -> bool {
+        self.acknowledged + self.failed + self.unknown > 0
+    }
+
+    /// What should have been felt and was not: a median of at least that, and so many writes without acknowledgement.
+    pub fn unfelt(&self, median: Option<Duration>, not_acknowledged: u64) -> Option<String> {
+        let millis = self.latencies.percentile_millis(0.5).unwrap_or(0.0);
+        if let Some(median) = median.filter(|median| millis < median.as_secs_f64() * 1000.0) {
+            return Some(format!(
+                "half of the writes took no longer than {millis} ms, and {median:?} should have been felt"
+            ));
+        }
+        let found = self.failed + self.unknown;
+        (found < not_acknowledged)
+            .then(|| format!("{found} writes were not acknowledged, and {not_acknowledged} should not have been"))
+    }
+
     /// The most recent reason for which a write was not acknowledged.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
@@ -258,7 +276,14 @@ fn entry(event: &Event, cycle: u32, writer: &str) -> Option<Entry> {
             to: from + BLOCK - 1,
             writer: writer.to_owned(),
         }),
-        Event::Acknowledged { stream, n, rev, .. } => Some(Entry::Ack { cycle, stream: *stream, n: *n, rev: *rev }),
+        Event::Acknowledged { stream, n, rev, took, .. } => Some(Entry::Ack {
+            cycle,
+            stream: *stream,
+            n: *n,
+            rev: *rev,
+            at: u64::try_from(micros_since_1970() / 1000).unwrap_or(0),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        }),
         Event::NotAcknowledged { stream, n, failure: Failure::Unknown(why) } => {
             Some(Entry::Unknown { cycle, stream: *stream, n: *n, why: why.chars().take(200).collect() })
         }
@@ -305,6 +330,18 @@ mod tests {
         assert_eq!((&outputs["writesFailed"], &outputs["writesUnknown"]), (&json!(2), &json!(1)));
         assert_eq!(outputs["p99Millis"], Value::Null, "no number is made up where none was measured");
         assert!(!outcome.any());
+    }
+
+    #[test]
+    fn a_fault_that_should_be_felt_and_is_not_is_told() {
+        let mut outcome = Outcome::default();
+        outcome.count(&acknowledged(Instant::now()));
+        assert_eq!(outcome.unfelt(None, 0), None);
+        assert!(outcome.unfelt(Some(Duration::from_millis(100)), 0).is_some_and(|why| why.contains("100ms")));
+        assert_eq!(outcome.unfelt(Some(Duration::from_millis(5)), 0), None);
+        assert!(outcome.unfelt(None, 1).is_some());
+        outcome.count(&Event::NotAcknowledged { stream: 0, n: 2, failure: Failure::Unknown("reset".into()) });
+        assert_eq!(outcome.unfelt(None, 1), None);
     }
 
     #[test]

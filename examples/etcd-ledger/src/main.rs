@@ -1,11 +1,14 @@
-//! The workload of the etcd example: a writer that knows what it was promised, and a verifier that holds etcd to it.
+//! The workload of the etcd examples: a writer that knows what it was promised, a verifier that holds etcd to it, and an
+//! observer of who leads.
 
 mod etcd;
 mod healthy;
 mod key;
 mod latency;
 mod ledger;
+mod observe;
 mod options;
+mod timeline;
 mod verify;
 mod write;
 
@@ -24,7 +27,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::{
     etcd::Etcd,
     ledger::{Known, Ledger},
-    options::{Cluster, Command, Healthy, Options, Verify, Write},
+    options::{Cluster, Command, Healthy, Observe, Options, Verify, Write},
 };
 
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Healthy(options) => stop_on_signals().map_or_else(End::Broken, |()| healthy(options)),
         Command::Verify(options) => stop_on_signals().map_or_else(End::Broken, |()| verify(options)),
         Command::Write(options) => write(options),
+        Command::Observe(options) => observe(options),
     };
     let (status, found, why) = match end {
         End::Good(found) => (ExitCode::SUCCESS, Some(found), None),
@@ -91,20 +95,50 @@ fn healthy(options: &Healthy) -> End {
     let members = options.members.unwrap_or(options.cluster.endpoints.len());
     match healthy::wait(&client(&options.cluster), members, begun + options.timeout) {
         Ok(found) => {
-            let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-            End::Good(json!({"members": found.members, "term": found.term, "healthySeconds": seconds}))
+            let seconds = timeline::seconds(begun.elapsed());
+            let mut outputs = healthy::roles(&client(&options.cluster), found.leader, options.beside.as_deref());
+            outputs.extend([
+                ("members".into(), json!(found.members)),
+                ("term".into(), json!(found.term)),
+                ("healthySeconds".into(), seconds),
+            ]);
+            End::Good(outputs.into())
         }
         Err(missing) => End::Bad(json!({}), format!("not healthy after {:?}: {missing}", options.timeout)),
     }
 }
 
-fn write(options: &Write) -> End {
+/// A flag that SIGTERM and SIGINT set.
+fn told_to_stop() -> Result<Arc<AtomicBool>, End> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, stop.clone()) {
-            return End::Broken(format!("no signal handler: {error}"));
-        }
+        signal_hook::flag::register(signal, stop.clone())
+            .map_err(|error| End::Broken(format!("no signal handler: {error}")))?;
     }
+    Ok(stop)
+}
+
+fn observe(options: &Observe) -> End {
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(end) => return end,
+    };
+    let seen = observe::run(&client(&options.cluster), &stop);
+    let limits = observe::Limits {
+        reelection: options.max_reelection,
+        leader_changes: options.min_leader_changes,
+        missed: options.min_missed,
+    };
+    let defects = observe::defects(&seen, &limits);
+    let outputs = seen.outputs(options.quorum_lost).into();
+    if defects.is_empty() { End::Good(outputs) } else { End::Bad(outputs, defects.join("; ")) }
+}
+
+fn write(options: &Write) -> End {
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(end) => return end,
+    };
     let ledger = match Ledger::open(&options.keys.ledger, true, options.keys.lock_timeout) {
         Ok(ledger) => ledger,
         Err(error) => return no_ledger(&options.keys.ledger, &error),
@@ -117,8 +151,18 @@ fn write(options: &Write) -> End {
         rate: options.rate,
         value_bytes: options.value_bytes,
     };
-    match write::run(&client(&options.cluster), ledger, &plan, &stop) {
+    let connect = if options.no_reuse { Etcd::without_reuse } else { Etcd::new };
+    match write::run(&connect(&options.cluster.endpoints, options.cluster.request_timeout), ledger, &plan, &stop) {
+        Ok(outcome) if options.expect_none && outcome.attempted() => {
+            if outcome.any() {
+                return End::Bad(outcome.outputs(), "a write was acknowledged, and none may be".into());
+            }
+            End::Good(outcome.outputs())
+        }
         Ok(outcome) if outcome.any() => {
+            if let Some(unfelt) = outcome.unfelt(options.min_median, options.min_not_acknowledged) {
+                return End::Bad(outcome.outputs(), unfelt);
+            }
             if let Some(why) = outcome.last_failure() {
                 eprintln!("etcd-ledger: the last write that was not acknowledged: {why}");
             }
@@ -154,6 +198,11 @@ fn verify(options: &Verify) -> End {
     if !findings.good() {
         let (lost, invented, reordered) = (findings.lost, findings.invented, findings.reordered);
         return End::Bad(findings.outputs(), format!("{lost} writes lost, {invented} invented, {reordered} reordered"));
+    }
+    if options.compare_members
+        && let Err(why) = verify::compare_members(&etcd, until)
+    {
+        return End::Bad(findings.outputs(), why);
     }
     if options.forget_verified {
         match verify::forget(&etcd, &mut ledger, &keys.prefix, since, until) {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-/// Writes numbered keys to etcd, keeps a ledger of what was acknowledged, and checks that nothing was lost.
+/// Writes numbered keys to etcd, keeps a ledger of what was acknowledged, checks that nothing was lost, and watches who leads.
 ///
 /// Exit status: 0 good, 1 the cluster is at fault, 2 it could not be found out.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub enum Command {
     Write(Write),
     /// Checks that every acknowledged key is there, and none that nobody wrote.
     Verify(Verify),
+    /// Watches who leads and who falls back, until SIGTERM.
+    Observe(Observe),
 }
 
 /// Which cluster.
@@ -61,6 +63,9 @@ pub struct Healthy {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: Cluster,
+    /// Also tell the address of the host beside each member: this ending after the member's name.
+    #[arg(long)]
+    pub beside: Option<String>,
     /// Voting members that the cluster must have (default: as many as there are endpoints).
     #[arg(long)]
     pub members: Option<usize>,
@@ -96,6 +101,38 @@ pub struct Write {
     /// Size of a value.
     #[arg(long, default_value_t = 128)]
     pub value_bytes: usize,
+    /// Make a new connection for every write.
+    #[arg(long)]
+    pub no_reuse: bool,
+    /// Good is when no write is acknowledged at all: what an isolated leader and a cluster without a quorum owe.
+    #[arg(long)]
+    pub expect_none: bool,
+    /// Shortest median of a write that is good: the proof that a delay was felt.
+    #[arg(long, value_parser = duration)]
+    pub min_median: Option<Duration>,
+    /// Fewest writes that are not acknowledged: the proof that a loss was felt.
+    #[arg(long, default_value_t = 0)]
+    pub min_not_acknowledged: u64,
+}
+
+/// `observe`
+#[derive(Debug, Args)]
+pub struct Observe {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Longest re-election that is good.
+    #[arg(long, value_parser = duration)]
+    pub max_reelection: Option<Duration>,
+    /// The quorum goes on purpose: the time without a leader is told as `outageSeconds`, and not as a re-election.
+    #[arg(long, conflicts_with = "max_reelection")]
+    pub quorum_lost: bool,
+    /// So many times the leader must change at least.
+    #[arg(long, default_value_t = 0)]
+    pub min_leader_changes: u64,
+    /// So many entries some member must miss at least, and catch up with.
+    #[arg(long, default_value_t = 0)]
+    pub min_missed: u64,
 }
 
 /// `verify`
@@ -119,6 +156,9 @@ pub struct Verify {
     /// Succeed even when the ledger has no acknowledged key to look for.
     #[arg(long)]
     pub allow_empty: bool,
+    /// Also compare the members' data with each other.
+    #[arg(long)]
+    pub compare_members: bool,
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -166,6 +206,7 @@ mod tests {
         assert!(parse("x write --endpoints a --ledger l --cycle 1 --count 1 --until-terminated").is_err());
         assert!(parse("x verify --endpoints a --ledger l --since-cycle 3 --forget-verified").is_ok());
         assert!(parse("x verify --ledger l").is_err(), "no cluster");
+        assert!(parse("x observe --endpoints a,b --max-reelection 10s --min-missed 250").is_ok());
     }
 
     #[test]
