@@ -28,8 +28,7 @@ pub struct Example {
     /// Options of the operator, after what they need was made.
     options: fn(&Running, &Kubectl) -> Result<Vec<String>>,
     prepare: fn(&Running, &Kubectl) -> Result<()>,
-    /// The figures of the last line, and what is wrong with them.
-    figures: fn(&Kubectl, &[Ended]) -> Result<(Value, Option<String>)>,
+    figures: fn(&Kubectl, &[Ended]) -> Result<Figures>,
 }
 
 /// Every example.
@@ -51,6 +50,14 @@ pub const EXAMPLES: &[Example] = &[
         figures: raft::figures,
     },
 ];
+
+/// What an example comes to.
+pub struct Figures {
+    /// The last line.
+    pub line: Value,
+    /// What is wrong with it.
+    pub wrong: Option<String>,
+}
 
 /// A run that has ended.
 pub struct Ended {
@@ -119,12 +126,12 @@ fn drive(example: &Example, runs: &[String], cluster: &Running, kubectl: &Kubect
     for path in runs {
         ended.push(run_to_end(kubectl, example.namespace, &format!("examples/{}/{path}", example.name))?);
     }
-    let (figures, wrong) = (example.figures)(kubectl, &ended)?;
+    let Figures { line, wrong } = (example.figures)(kubectl, &ended)?;
     if let Some(wrong) = wrong {
-        println!("{figures}");
+        println!("{line}");
         bail!("{wrong}");
     }
-    Ok(figures)
+    Ok(line)
 }
 
 fn run_to_end(kubectl: &Kubectl, namespace: &str, path: &str) -> Result<Ended> {
@@ -196,12 +203,12 @@ fn one_run(scenario: Option<&str>) -> Result<Vec<String>> {
     Ok(vec!["soakrun.yaml".into()])
 }
 
-fn etcd_figures(_: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<String>)> {
+fn etcd_figures(_: &Kubectl, ended: &[Ended]) -> Result<Figures> {
     let run = ended.first().context("nothing was run")?;
     let sum = |output: &str| run.numbers(output).sum::<f64>();
     let lost = sum("lostWrites");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of writes")]
-    let figures = json!({
+    let line = json!({
         "verdict": run.status["phase"],
         "cycles": run.status.pointer("/cycles/completed"),
         "cyclesPassed": run.records.iter().filter(|record| record["outcome"] == "Succeeded").count(),
@@ -212,7 +219,7 @@ fn etcd_figures(_: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<String>)>
     });
     let wrong = (!run.passed() || lost > 0.0)
         .then(|| format!("the run ended as {}: {}", text(&run.status, "phase"), text(&run.status, "message")));
-    Ok((figures, wrong))
+    Ok(Figures { line, wrong })
 }
 
 fn prepare_etcd(cluster: &Running, kubectl: &Kubectl) -> Result<()> {

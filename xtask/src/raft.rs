@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Running,
-    example::{self, Ended, text},
+    example::{self, Ended, Figures, text},
     kubectl::Kubectl,
     operator_image, toxiproxy, workspace,
 };
@@ -69,8 +69,8 @@ pub fn prepare(cluster: &Running, kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
-/// The figures of all runs, and what is wrong with them.
-pub fn figures(kubectl: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<String>)> {
+/// The figures of all runs.
+pub fn figures(kubectl: &Kubectl, ended: &[Ended]) -> Result<Figures> {
     let left = faults_left(kubectl)?;
     for what in &left {
         eprintln!("left behind: {what}");
@@ -84,7 +84,7 @@ pub fn figures(kubectl: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<Stri
     let (lost, invented) = (sum(ended, "lostWrites"), sum(ended, "inventedWrites"));
     let reordered = sum(ended, "reorderedWrites");
     let good = failed.is_empty() && left.is_empty() && lost + invented + reordered == 0;
-    let figures = json!({
+    let line = json!({
         "verdict": if good { "Succeeded" } else { "Failed" },
         "scenarios": scenarios.len(),
         "scenariosPassed": scenarios.iter().filter(|run| run.passed()).count(),
@@ -104,7 +104,7 @@ pub fn figures(kubectl: &Kubectl, ended: &[Ended]) -> Result<(Value, Option<Stri
             format!("{lost} writes lost, {invented} invented, {reordered} reordered, {} faults left", left.len());
         failed.into_iter().chain([figures]).collect::<Vec<_>>().join("; ")
     });
-    Ok((figures, wrong))
+    Ok(Figures { line, wrong })
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of writes")]
