@@ -35,7 +35,7 @@ pub(super) fn judge(pod: &PodSummary, stopping: bool, now: DateTime<Utc>) -> Ste
         let timed_out = !matches!(deadline, Deadline::NotReached);
         return StepSeen::Ended(on_pod(pod, end_of_main(pod, &ended, timed_out)));
     }
-    if let Some(failure) = end_of_pod(pod) {
+    if let Some(failure) = end_of_pod(pod).filter(|_| !is_ending(pod)) {
         return StepSeen::Ended(on_pod(pod, failure));
     }
     match &pod.main {
@@ -45,6 +45,13 @@ pub(super) fn judge(pod: &PodSummary, stopping: bool, now: DateTime<Utc>) -> Ste
         }
         _ => waiting(pod, now),
     }
+}
+
+/// The pod is past its deadline, and its container is still told to run: how that ended, and with what outputs, is still to come.
+/// The engine's own limits bound the wait.
+fn is_ending(pod: &PodSummary) -> bool {
+    let runs = matches!(&pod.main, Some(ContainerSummary { state: ContainerState::Running { .. }, .. }));
+    pod.reason == "DeadlineExceeded" && runs && !pod.gone
 }
 
 struct Terminated<'a> {

@@ -149,6 +149,16 @@ fn an_end_at_the_deadline_is_not_judged_before_the_kubelet_has_told_the_phase_or
 }
 
 #[test]
+fn a_pod_past_its_deadline_is_over_when_its_container_is() {
+    let ends =
+        told(main_state(&json!({"running": {"startedAt": "2026-01-01T00:00:01Z"}})), "Failed", "DeadlineExceeded");
+    let mut pod = pod(&ends, None);
+    assert!(matches!(judge(&pod, at(61)), StepSeen::Running { .. }), "its outputs are still to come");
+    pod.gone = true;
+    assert_eq!(failure(judge(&pod, at(61))).0, "Timeout", "they will not come any more");
+}
+
+#[test]
 fn each_end_of_a_whole_pod_has_its_reason() {
     for (status, expected) in [
         (
