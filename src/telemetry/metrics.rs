@@ -26,6 +26,9 @@ pub const OTHER: &str = "other";
 /// A reconcile is a handful of requests to the API server; what takes longer than 30 s is stuck.
 const RECONCILE_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// The phases in which injections end.
+const INJECTION_ENDS: [&str; 3] = ["Recovered", "Failed", "Skipped"];
+
 /// How many series of each sort are exported at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -188,6 +191,9 @@ impl Metrics {
         }
         for result in StatusWrite::ALL {
             metrics.status_writes.with_label_values(&[result.as_str()]);
+        }
+        for phase in INJECTION_ENDS {
+            metrics.injections.with_label_values(&[phase]);
         }
         metrics
     }

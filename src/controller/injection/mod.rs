@@ -421,6 +421,10 @@ impl Visit<'_> {
     /// When it is looked at again.
     fn rest(&self, wake_at: Option<chrono::DateTime<Utc>>, known: &InjectionSeen) -> Action {
         let finished = self.status().phase.is_final();
+        if finished {
+            // An ended injection needs nothing that is remembered.
+            self.all.memories.forget(&self.injection.uid().unwrap_or_default());
+        }
         let by_time = wake_at.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         let by_health = matches!(known.health, Health::NotYet { .. }).then_some(LOOK);
         match by_time.into_iter().chain(self.memory.next_try()).chain(by_health).min() {
