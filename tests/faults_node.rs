@@ -460,10 +460,10 @@ async fn http(method: &str, url: &str, body: Option<&Value>) -> Option<(u16, Val
     Some((u16::try_from(answer["status"].as_u64()?).ok()?, answer["json"].clone()))
 }
 
-/// The shortest of a few requests.
+/// The shortest of two requests: the second must still be within a fault of some seconds that slows each down by one.
 async fn fastest(url: &str) -> Duration {
     let mut best = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..2 {
         let began = Instant::now();
         assert_eq!(http("GET", url, None).await.map(|it| it.0), Some(200));
         best = best.min(began.elapsed());
