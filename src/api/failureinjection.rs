@@ -3,13 +3,14 @@
 #![allow(clippy::duplicated_attributes)]
 
 use chrono::{DateTime, Utc};
-use kube::{CustomResource, KubeSchema, core::cel::Rule};
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Duration,
     fault::{Fault, FaultBody},
+    phase::exactly_one,
     step::{Header, MAX_EXPRESSION_BYTES, ResourceRef, is_false},
 };
 
@@ -132,7 +133,7 @@ pub enum NoTarget {
 /// One of several faults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one("an alternative", &[]))]
+#[x_kube(validation = exactly_one("an alternative", Fault::KINDS, &[]))]
 pub struct Alternative {
     /// Its name, which the status tells when it was chosen.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -143,14 +144,6 @@ pub struct Alternative {
     /// What it does.
     #[serde(flatten)]
     pub body: FaultBody,
-}
-
-/// The rule that exactly one kind of fault is set, or one of `more`.
-fn exactly_one(what: &str, more: &[&str]) -> Rule {
-    let fields = [Fault::KINDS, more].concat();
-    let set: Vec<String> = fields.iter().map(|field| format!("has(self.{field})")).collect();
-    Rule::new(format!("[{}].exists_one(set, set)", set.join(", ")))
-        .message(format!("{what} does exactly one thing: set one of {}", fields.join(", ")).as_str())
 }
 
 /// One fault: what is hit, how, when and for how long. It is always undone.
@@ -175,7 +168,7 @@ fn exactly_one(what: &str, more: &[&str]) -> Rule {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one("an injection", &["oneOf"]))]
+#[x_kube(validation = exactly_one("an injection", Fault::KINDS, &["oneOf"]))]
 #[x_kube(validation = Rule::new(UNCHANGED).message(
     "an injection's spec is fixed but for abort and ttlAfterFinished: make another injection"
 ))]

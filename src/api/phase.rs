@@ -11,9 +11,9 @@ use super::{
 /// The field that makes a step a group.
 const PARALLEL: &str = "parallel";
 
-/// The rule that a step sets one kind, or one of `more`.
-fn exactly_one(what: &str, more: &[&str]) -> Rule {
-    let fields = [Action::KINDS, more].concat();
+/// The rule that something sets one of its kinds, or one of `more`.
+pub(super) fn exactly_one(what: &str, kinds: &[&str], more: &[&str]) -> Rule {
+    let fields = [kinds, more].concat();
     let set: Vec<String> = fields.iter().map(|field| format!("has(self.{field})")).collect();
     Rule::new(format!("[{}].exists_one(set, set)", set.join(", ")))
         .message(format!("{what} does exactly one thing: set one of {}", fields.join(", ")).as_str())
@@ -49,7 +49,7 @@ pub struct Output {
 /// A member of a parallel group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one("a member of a group", &[]))]
+#[x_kube(validation = exactly_one("a member of a group", Action::KINDS, &[]))]
 pub struct ParallelStep {
     /// Name, unique within the group.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -62,7 +62,7 @@ pub struct ParallelStep {
 /// One thing that a phase does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one("a step", &[PARALLEL]))]
+#[x_kube(validation = exactly_one("a step", Action::KINDS, &[PARALLEL]))]
 #[x_kube(validation = (
     "!(has(self.background) && self.background && has(self.parallel))",
     "a group can't run in the background: mark its members' work as steps of their own"

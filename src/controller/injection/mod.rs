@@ -293,19 +293,14 @@ impl Visit<'_> {
         let due = entries.into_iter().filter(|(index, inject)| !self.memory.rests(&task(*index, *inject)));
         let work = due.filter_map(|(index, inject)| journal.get(index).map(|entry| (index, inject, entry)));
         let done = join_all(work.map(|(index, inject, entry)| {
-            let (identity, shell) = (&identity, &self.all.shell);
+            let identity = &identity;
             async move {
                 // What was seen there is certain; only what was merely planned may still come.
                 let open_until = (entry.state == EntryState::Planned).then(|| self.memory.open_until(index));
                 let context = FaultContext {
-                    injection: identity,
-                    plan: plan.as_ref().ok(),
-                    seed,
-                    cluster: &shell.cluster,
-                    settings: &self.all.settings,
-                    decided_at,
                     deadline: deadline.filter(|_| inject),
                     open_until,
+                    ..self.context(identity, plan, seed, decided_at)
                 };
                 let outcome = if inject {
                     self.memory.opens(index);
@@ -333,11 +328,16 @@ impl Visit<'_> {
         news
     }
 
-    /// Finds out what would be hit, and takes hold of it.
-    async fn find(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Found {
-        let identity = self.identity();
-        let context = FaultContext {
-            injection: &identity,
+    /// What an effect without a journal entry is performed with.
+    fn context<'a>(
+        &'a self,
+        identity: &'a InjectionIdentity,
+        plan: &'a Result<InjectionPlan, PlanError>,
+        seed: &'a str,
+        decided_at: Instant,
+    ) -> FaultContext<'a> {
+        FaultContext {
+            injection: identity,
             plan: plan.as_ref().ok(),
             seed,
             cluster: &self.all.shell.cluster,
@@ -345,7 +345,13 @@ impl Visit<'_> {
             decided_at,
             deadline: None,
             open_until: None,
-        };
+        }
+    }
+
+    /// Finds out what would be hit, and takes hold of it.
+    async fn find(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Found {
+        let identity = self.identity();
+        let context = self.context(&identity, plan, seed, decided_at);
         let found = faults::find(&context).await;
         let Found::Targets { journal, .. } = &found else { return found };
         if self.injection.spec.dry_run {
@@ -364,16 +370,7 @@ impl Visit<'_> {
 
     async fn look(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Health {
         let identity = self.identity();
-        let context = FaultContext {
-            injection: &identity,
-            plan: plan.as_ref().ok(),
-            seed,
-            cluster: &self.all.shell.cluster,
-            settings: &self.all.settings,
-            decided_at,
-            deadline: None,
-            open_until: None,
-        };
+        let context = self.context(&identity, plan, seed, decided_at);
         let mut watch: HealthWatch = self.memory.take_health();
         let health = faults::health(&context, &mut watch).await;
         self.memory.keep_health(watch);
