@@ -87,6 +87,25 @@ fn a_deleted_run_disappears_though_its_records_cannot_be_stored() {
 }
 
 #[test]
+fn what_is_deleted_while_it_cleans_up_succeeds_only_with_a_summary() {
+    for store_works in [true, false] {
+        let spec = json!({"cycles": 1, "phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]});
+        let mut world = World::new(spec);
+        world.settle();
+        while world.status().phase != RunPhase::CleaningUp {
+            world.pass_time();
+            world.settle();
+        }
+        world.store_works = store_works;
+        world.delete();
+        world.go(HOUR);
+        let phase = if store_works { RunPhase::Succeeded } else { RunPhase::Aborted };
+        assert_eq!((world.status().phase, world.gone), (phase, true));
+        assert_eq!(world.summaries.contains(&1), store_works, "S4");
+    }
+}
+
+#[test]
 fn a_store_that_never_works_ends_the_run_as_an_infrastructure_error() {
     let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
     world.store_works = false;
