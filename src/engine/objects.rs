@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{
     SoakRun,
-    status::{HeldObject, SoakRunStatus},
+    status::{HeldObject, Section, SoakRunStatus},
     step::{DeleteAfter, Made},
 };
 
@@ -103,16 +103,26 @@ pub(super) fn retire_pods(status: &SoakRunStatus, context: &mut Context<'_>) {
 fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool {
     // A pod without coordinates is not the run's to delete.
     let Some(key) = key else { return true };
-    let Some(pass) = &status.current else { return false };
-    if (key.run_attempt, key.section, key.cycle) != (status.attempt, pass.section, pass.cycle) {
-        return false;
+    // An intent is stored before its pod is made, so a pod from further on tells that the status is an old one from a cache.
+    if key.run_attempt != status.attempt {
+        return key.run_attempt > status.attempt;
     }
+    let Some(pass) = &status.current else {
+        return !status.phase.is_final() && (key.section, key.cycle) > last_pass(status);
+    };
+    if (key.section, key.cycle) != (pass.section, pass.cycle) {
+        return (key.section, key.cycle) > (pass.section, pass.cycle);
+    }
+    let phase = pass.phases.iter().find(|phase| phase.name == key.phase);
+    let step = phase.and_then(|phase| phase.steps.iter().find(|step| step.name == key.step));
     // An ended pod stays until the record has its log.
-    let step = pass
-        .phases
-        .iter()
-        .filter(|phase| phase.name == key.phase)
-        .flat_map(|phase| &phase.steps)
-        .find(|step| step.name == key.step);
-    ended || step.is_some_and(|step| step.attempt == key.attempt)
+    ended || step.is_none_or(|step| step.attempt <= key.attempt)
+}
+
+/// The pass that was the last to be over, of a run between two passes.
+fn last_pass(status: &SoakRunStatus) -> (Section, u32) {
+    match status.cycles.completed {
+        0 => (Section::Setup, 0),
+        completed => (Section::Cycle, completed),
+    }
 }

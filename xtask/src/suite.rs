@@ -35,11 +35,9 @@ pub fn run(options: &Options) -> Result<()> {
     part("generated files", || generate::generate(true))?;
     let cluster = part("a cluster", || cluster::up(&cluster::Options::named(CLUSTER)))?;
     removing(CLUSTER, options, || against(&cluster))?;
-    if !options.all {
-        return Ok(());
-    }
+    let seeds = if options.all { faults::LONG } else { faults::SHORT };
     removing(BREAKABLE, options, || {
-        part("the fault campaign", || faults::run(&faults::Options::campaign(faults::LONG, BREAKABLE)))
+        part("the fault campaign", || faults::run(&faults::Options::campaign(seeds, BREAKABLE)))
     })
 }
 

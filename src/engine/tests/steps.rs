@@ -3,9 +3,9 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{Fate, World, phases, pod};
+use super::world::{Fate, World, live, name, phases, pod};
 use crate::{
-    api::status::{Outcome, RunPhase, StepState},
+    api::status::{Outcome, RunPhase, SoakRunStatus, StepState},
     engine::{Effect, Plan, decide},
 };
 
@@ -218,4 +218,39 @@ fn a_cycle_is_not_counted_before_its_record_is_stored() {
     world.store_works = true;
     world.go(HOUR);
     assert_eq!(world.status().cycles.passed, 1);
+}
+
+#[test]
+fn a_status_from_before_a_pod_was_intended_does_not_delete_it() {
+    let spec = json!({"cycles": 2, "phases": [
+        {"name": "work", "retry": {"limit": 1, "backoff": "1s"}, "steps": [
+            {"name": "load", "background": true, "pod": {"image": "x"}},
+            {"name": "flaky", "retry": {"limit": 1, "backoff": "1s"}, "pod": {"image": "x"}},
+        ]},
+        {"name": "check", "steps": [pod("look")]},
+    ]});
+    let fails = Fate::Fails(TimeDelta::seconds(2), 1);
+    let fates = [fails.clone(), fails.clone(), fails, Fate::Succeeds(TimeDelta::seconds(2))];
+    let mut world = World::new(spec).fate("flaky", &fates).fate("load", &[Fate::Yields(0)]);
+    let (mut past, mut lived): (Vec<SoakRunStatus>, usize) = (Vec::new(), 0);
+    for _ in 0..500 {
+        let status = world.status();
+        for (key, _) in live(&status).iter().filter(|(_, state)| *state == StepState::Active) {
+            let name = name(key);
+            lived += usize::from(world.pods.contains_key(&name));
+            for old in &past {
+                assert!(!world.deletes_believing(old).contains(&name), "{key:?} is deleted by one who saw {old:#?}");
+            }
+        }
+        if past.last() != Some(&status) {
+            past.push(status);
+        }
+        if !world.visit() {
+            if world.next_moment().is_none() {
+                break;
+            }
+            world.pass_time();
+        }
+    }
+    assert!(lived > 5 && world.status().phase.is_final(), "{lived} {:?}", world.status().phase);
 }

@@ -277,6 +277,18 @@ impl World {
         did
     }
 
+    /// The pods that a visit deletes to which the cache tells this status, and whose write does not find that out.
+    pub fn deletes_believing(&self, status: &SoakRunStatus) -> Vec<String> {
+        let mut run = self.run.clone();
+        run.status = Some(status.clone());
+        let decision = decide(self.plan.as_ref(), &run, &self.seen(), self.now);
+        let deleted = decision.effects.into_iter().filter_map(|effect| match effect {
+            Effect::DeletePod { name, .. } => Some(name),
+            _ => None,
+        });
+        if decision.status == *status { deleted.collect() } else { Vec::new() }
+    }
+
     /// Forgets everything that is not in the cluster.
     pub fn crash(&mut self) {
         self.done.clear();
@@ -436,7 +448,7 @@ pub fn phases(phases: &[(&str, &[&str])]) -> Value {
     phases.iter().map(phase).collect()
 }
 
-fn name(key: &StepKey) -> String {
+pub fn name(key: &StepKey) -> String {
     attempt_name("run", "uid", key)
 }
 

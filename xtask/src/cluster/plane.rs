@@ -76,6 +76,9 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     ];
     if layout.mode == Mode::Node {
         manager.extend(["--allocate-node-cidrs=true".into(), format!("--cluster-cidr={}", layout.pods())]);
+    } else {
+        // kwok never makes a pod ready again: a heartbeat that a busy machine delays must not take that away.
+        manager.push("--node-monitor-grace-period=10m".into());
     }
     run("kube-controller-manager", manager)?;
     run(
