@@ -12,6 +12,11 @@ use support::{Namespace, client, install_crds};
 /// The largest CRD that leaves client-side apply room: it stops at 262,144 bytes of annotation.
 const LARGEST_CRD: usize = 200_000;
 
+/// Two clusters with these roles.
+fn hubs(roles: Value) -> Value {
+    json!({"targets": [{"name": "hub-a"}, {"name": "hub-b", "kubeconfigSecretRef": {"name": "hub-b"}}], "roles": roles})
+}
+
 /// The smallest spec that is accepted.
 fn minimal() -> Value {
     json!({"serviceAccountName": "soak", "cycles": 1, "phases": [{"name": "p", "steps": [sleep("a")]}]})
@@ -137,6 +142,10 @@ async fn what_makes_sense_is_accepted() {
         ("a delete", step(json!({"delete": {"resource": object(), "wait": false, "ignoreNotFound": false}}))),
         ("a resource", step(json!({"resource": {"manifest": {}, "successCondition": "true"}}))),
         ("a request", step(json!({"http": {"url": "http://a", "method": "POST", "headers": [{"name": "a", "value": "b"}], "expect": "true"}}))),
+        ("two clusters that swap roles", with(hubs(json!({"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterSuccess"})))),
+        ("roles that stay", with(hubs(json!({"primary": "hub-a", "secondary": "hub-b", "witness": "hub-b"})))),
+        ("a step on a target", step(json!({"wait": {"target": "primary", "resource": object(), "until": "true"}}))),
+        ("a key and rules", with(json!({"exclusive": {"key": "hubs"}, "failureRules": [{"when": "failure.exitCode == 3", "class": "Transient"}]}))),
         ("a group", step(json!({"parallel": [sleep("b"), sleep("c")]}))),
         ("equal names in different phases", with(json!({"phases": [{"name": "p", "steps": [sleep("a")]}, {"name": "q", "steps": [sleep("a")]}]}))),
     ])
@@ -151,6 +160,31 @@ async fn a_run_needs_an_end_phases_and_an_account() {
         ("a phase without steps", steps(json!([])), "spec.phases[0].steps", "at least 1 items"),
         ("no account", with(json!({"serviceAccountName": null})), "spec.serviceAccountName", "Required value"),
         ("an empty account", with(json!({"serviceAccountName": ""})), "spec.serviceAccountName", "at least 1 chars"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn roles_are_of_targets_and_two_when_they_swap() {
+    let roles = |roles: Value| with(hubs(roles));
+    refused(&[
+        ("a role of no target", roles(json!({"primary": "hub-c"})), "spec", "each role names one of spec.targets"),
+        ("roles without targets", with(json!({"roles": {"primary": "hub-a"}})), "spec", "each role names one of"),
+        ("a role with a target's name", roles(json!({"hub-a": "hub-b"})), "spec", "a role or a target, not both"),
+        ("an unknown rotation", roles(json!({"rotate": "Daily"})), "spec.roles", "AfterSuccess or AfterEveryCycle"),
+        (
+            "three roles that swap",
+            roles(json!({"a": "hub-a", "b": "hub-b", "c": "hub-b", "rotate": "AfterSuccess"})),
+            "spec.roles",
+            "exactly two",
+        ),
+        ("a key with a slash", with(json!({"exclusive": {"key": "a/b"}})), "spec.exclusive.key", "should match"),
+        (
+            "an unknown class",
+            with(json!({"failureRules": [{"when": "true", "class": "Bad"}]})),
+            "spec.failureRules[0].class",
+            "Unsupported value",
+        ),
     ])
     .await;
 }
@@ -399,6 +433,9 @@ async fn a_spec_is_fixed_until_a_rerun() {
         json!({"criteria": {"minSuccessRate": "0.5"}}),
         json!({"results": {"retention": {"failed": 1}}}),
         json!({"suspendedTime": "Excluded"}),
+        json!({"targets": [{"name": "hub-a"}]}),
+        json!({"exclusive": {"key": "hubs"}}),
+        json!({"failureRules": [{"when": "true", "class": "Timeout"}]}),
         json!({"dryRun": true}),
         json!({"parameters": [{"name": "x", "value": "1"}, {"name": "y", "value": "3"}]}),
         json!({"parameters": [{"name": "y", "value": "2"}, {"name": "x", "value": "1"}]}),

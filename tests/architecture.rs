@@ -16,7 +16,7 @@ const RULE: &[(&str, &[&str])] = &[
     ("engine", &["api", "analysis"]),
     ("results", &["api"]),
     ("report", &["api", "results", "analysis"]),
-    ("cluster", &["api"]),
+    ("cluster", &["api", "request"]),
     ("steps", &["api", "cluster", "engine", "request"]),
     ("faults", &["api", "cluster", "engine", "request", "helper"]),
     ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),

@@ -12,6 +12,7 @@ pub mod phase;
 pub mod soakrun;
 pub mod status;
 pub mod step;
+pub mod target;
 
 pub use condition::{Condition, ConditionStatus};
 pub use duration::Duration;

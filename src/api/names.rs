@@ -41,6 +41,10 @@ pub mod label {
     pub const DIGEST: &str = "soak.dev/digest";
     /// Annotation: the uid of the run that created (not merely changed) an object.
     pub const CREATED_BY: &str = "soak.dev/created-by-run";
+    /// Annotation on a run: the commit that its manifest is from, as a GitOps tool or a person gives it.
+    pub const GIT_COMMIT: &str = "soak.dev/git-commit";
+    /// Annotation on a run: who asked for it, as whoever created it says.
+    pub const REQUESTED_BY: &str = "soak.dev/requested-by";
     /// Prefix of the annotations that carry the files of a pod step.
     pub const FILE_PREFIX: &str = "files.soak.dev/";
 }
@@ -101,6 +105,12 @@ pub mod reason {
     pub const SPEC_CHANGED: &str = "SpecChanged";
     /// The harness, not the system under test, failed.
     pub const INFRA_ERROR: &str = "InfraError";
+    /// A target is being connected to.
+    pub const CONNECTING: &str = "Connecting";
+    /// A target can't be reached, or does not accept the credentials.
+    pub const TARGET_UNREACHABLE: &str = "TargetUnreachable";
+    /// Another run holds the key of `spec.exclusive`.
+    pub const WAITING_FOR_KEY: &str = "WaitingForKey";
     /// A limit of time was reached.
     pub const TIMEOUT: &str = "Timeout";
     /// An injection waits for its time.

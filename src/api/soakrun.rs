@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Duration,
     phase::{Phase, Step},
-    status::SoakRunStatus,
-    step::is_false,
+    status::{FailureClass, SoakRunStatus},
+    step::{MAX_EXPRESSION_BYTES, is_false},
+    target::{Exclusive, MAX_TARGETS, Roles, Target},
 };
 
 /// When the run counts as failed before its time.
@@ -28,6 +29,16 @@ pub struct FailurePolicy {
     /// The first failed cycle ends the run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stop_on_failure: bool,
+}
+
+/// What a failure counts as, when the built-in classes do not fit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct FailureRule {
+    /// CEL over `failure` (`reason`, `message`, `transient`, `exitCode`); the first rule that is true decides.
+    #[schemars(length(min = 1, max = MAX_EXPRESSION_BYTES))]
+    pub when: String,
+    /// `Transient`, `Assertion`, `Timeout` or `Infrastructure`.
+    pub class: FailureClass,
 }
 
 /// A value that expressions read as `params.NAME`.
@@ -206,6 +217,10 @@ const UNCHANGED: &str = concat!(
     " && ", kept!("criteria"),
     " && ", kept!("results"),
     " && (has(self.dryRun) && self.dryRun) == (has(oldSelf.dryRun) && oldSelf.dryRun)",
+    " && ", kept!("roles"),
+    " && ", kept!("exclusive"),
+    " && ", kept_list!("failureRules", "e.class"),
+    " && ", kept_list!("targets", "e.name"),
     " && ", kept_list!("parameters", "e.name"),
     " && ", kept_list!("setup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
     " && ", kept_list!("phases", "[[e.name]] + e.steps.map(s, has(s.parallel) ? [s.name] + s.parallel.map(m, m.name) : [s.name])"),
@@ -255,6 +270,14 @@ const UNCHANGED: &str = concat!(
 #[x_kube(validation = Rule::new(UNCHANGED).message(
     "a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well to begin a new attempt with the new spec"
 ))]
+#[x_kube(validation = (
+    "!has(self.roles) || self.roles.all(role, role == 'rotate' || (has(self.targets) && self.targets.exists(target, target.name == self.roles[role])))",
+    "each role names one of spec.targets"
+))]
+#[x_kube(validation = (
+    "!has(self.roles) || !has(self.targets) || self.targets.all(target, !(target.name in self.roles))",
+    "a name is a role or a target, not both"
+))]
 pub struct SoakRunSpec {
     /// The service account in the run's namespace as which everything is done.
     #[schemars(length(min = 1, max = 253))]
@@ -285,6 +308,21 @@ pub struct SoakRunSpec {
     /// When failed cycles end the run early.
     #[serde(default)]
     pub failure_policy: FailurePolicy,
+    /// What failures count as where the built-in classes do not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub failure_rules: Vec<FailureRule>,
+    /// The clusters that steps work on. Absent: only the one that the operator runs in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_TARGETS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub targets: Vec<Target>,
+    /// Names for what targets do in the run, so that steps need not change when two clusters swap roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Roles>,
+    /// Keeps other runs of the same key from working at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<Exclusive>,
     /// Values for expressions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -3,6 +3,8 @@
 //! Bounds: the position holds one pass at a time (at most [`MAX_STEPS`] steps), ten recent cycles, [`MAX_METRICS`]
 //! sketches, [`MAX_HELD`] held objects. Texts are cut by the engine.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, condition::unobserved, step::DeleteAfter};
 
 mod pass;
+mod target;
 
-pub use pass::{Failure, OutputValue, Pass, PastAttempt, PhaseStatus, Section, StepState, StepStatus};
+pub use pass::{Failure, FailureClass, OutputValue, Pass, PastAttempt, PhaseStatus, Section, StepState, StepStatus};
+pub use target::{LockStatus, TargetStatus};
 
 /// Most steps, members of groups included, that a spec may have in all.
 pub const MAX_STEPS: usize = 256;
@@ -137,6 +141,9 @@ pub struct HeldObject {
     pub namespace: String,
     /// The object's name.
     pub name: String,
+    /// The target that it is on; empty for the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
     /// The scope whose end deletes it.
     pub until: DeleteAfter,
     /// When deleting it was first tried.
@@ -280,6 +287,19 @@ pub struct SoakRunStatus {
     /// Share of cycles that passed, with its interval, such as `0.950 (0.764-0.991)`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub success_rate: String,
+    /// The target that plays each role now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, String>,
+    /// How often the roles have swapped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub role_swaps: u32,
+    /// What is known of each target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub targets: Vec<TargetStatus>,
+    /// The key of `spec.exclusive`, from the moment at which it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockStatus>,
     /// The pass at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Pass>,
@@ -309,6 +329,11 @@ pub struct SoakRunStatus {
     pub records: KeptRecords,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 impl Default for SoakRunStatus {
     fn default() -> Self {
         Self {
@@ -331,6 +356,10 @@ impl Default for SoakRunStatus {
             progress: String::new(),
             position: String::new(),
             success_rate: String::new(),
+            roles: BTreeMap::new(),
+            role_swaps: 0,
+            targets: Vec::new(),
+            lock: None,
             current: None,
             next_cycle_at: None,
             ending: None,

@@ -22,16 +22,24 @@ const RELIST: Duration = Duration::from_mins(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Which objects are followed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<String>,
+}
+
 /// Feeds `sink` with everything that happens to the objects of `api`; it never ends by itself.
 ///
 /// After an error the watch goes on after a pause that grows to 30 s. The pause is kept here: the runtime's own begins
 /// anew with each try to list, so that a watch that is forbidden would ask every second for ever.
-pub(super) async fn follow<K>(api: Api<K>, labels: Option<&str>, mut sink: impl FnMut(Result<Event<K>, ApiFailure>))
+pub(super) async fn follow<K>(api: Api<K>, selection: Selection, mut sink: impl FnMut(Result<Event<K>, ApiFailure>))
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config =
-        watcher::Config { label_selector: labels.map(Into::into), ..watcher::Config::default() }.timeout(WATCH_SECONDS);
+    let Selection { labels, fields } = selection;
+    let config = watcher::Config { label_selector: labels, field_selector: fields, ..watcher::Config::default() }
+        .timeout(WATCH_SECONDS);
     let mut failures = 0;
     loop {
         let until = tokio::time::sleep(RELIST + jitter());

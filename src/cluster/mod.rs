@@ -10,9 +10,12 @@ pub mod kinds;
 pub mod object;
 pub mod pod_summary;
 pub mod pods;
+pub mod targets;
 pub mod watches;
 
 mod follow;
+mod kubeconfig;
+mod remote;
 
 use std::sync::Arc;
 
@@ -59,6 +62,8 @@ pub struct Cluster {
     pub watches: Watches,
     /// Pods of runs.
     pub pods: Pods,
+    /// It is not the one that the operator runs in: nothing there knows the runs, and the kubeconfig's user acts.
+    pub remote: bool,
 }
 
 impl Cluster {
@@ -70,6 +75,20 @@ impl Cluster {
             watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
             pods: Pods::start(client, namespace, wake.clone(), failed.clone()),
             tenants,
+            remote: false,
+        }
+    }
+
+    /// Another cluster, on which everything is done as the client's own user. Pods are watched in that namespace once
+    /// [`Pods::ensure`] was called.
+    pub(crate) fn remote(client: &Client, namespace: &str, wake: &Wake, failed: &OnWatchFailure) -> Self {
+        let tenants = Tenants::itself(client.clone());
+        Self {
+            kinds: Arc::new(Kinds::new(client.clone())),
+            watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
+            pods: Pods::prepare(client, namespace, wake.clone(), failed.clone()),
+            tenants,
+            remote: true,
         }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::{
     api::core::v1::{ContainerState as FullState, ContainerStatus, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
 };
 
 use super::{RunRef, Woken};
@@ -132,20 +132,31 @@ pub struct PodSummary {
     pub gone: bool,
 }
 
+/// Name and uid of the run that is the controller.
+fn controller(owners: Vec<OwnerReference>) -> Option<(String, String)> {
+    let group = format!("{GROUP}/");
+    let is_run = |owner: &OwnerReference| {
+        owner.controller == Some(true) && owner.kind == "SoakRun" && owner.api_version.starts_with(&group)
+    };
+    owners.into_iter().find(is_run).map(|owner| (owner.name, owner.uid))
+}
+
 impl PodSummary {
-    /// Trims a pod. None if its controller is not the run that its label names.
-    pub fn of(pod: Pod) -> Option<Self> {
+    /// Trims a pod. None if its controller is not the run that its label names, or, on another cluster, if its marks
+    /// do not name a run.
+    pub fn of(pod: Pod, remote: bool) -> Option<Self> {
         let Pod { metadata, spec, status } = pod;
         let labels = metadata.labels.unwrap_or_default();
-        let group = format!("{GROUP}/");
-        let owner = metadata.owner_references.unwrap_or_default().into_iter().find(|owner| {
-            owner.controller == Some(true) && owner.kind == "SoakRun" && owner.api_version.starts_with(&group)
-        })?;
-        if labels.get(label::RUN_UID) != Some(&owner.uid) {
+        let annotations = metadata.annotations.unwrap_or_default();
+        let namespace = metadata.namespace?;
+        let (name, uid) = if remote {
+            (annotations.get(label::RUN)?.clone(), annotations.get(label::CREATED_BY)?.clone())
+        } else {
+            controller(metadata.owner_references.unwrap_or_default())?
+        };
+        if labels.get(label::RUN_UID) != Some(&uid) {
             return None;
         }
-        let namespace = metadata.namespace?;
-        let annotations = metadata.annotations.unwrap_or_default();
         let spec = spec.unwrap_or_default();
         let status = status.unwrap_or_default();
         let first = spec.containers.into_iter().next().map(|container| container.name).unwrap_or_default();
@@ -165,7 +176,7 @@ impl PodSummary {
         Some(Self {
             name: metadata.name?,
             coordinates: coordinates(&labels, &annotations),
-            run: RunRef { what: Woken::Run, namespace: namespace.clone(), name: owner.name, uid: owner.uid },
+            run: RunRef { what: Woken::Run, namespace: namespace.clone(), name, uid },
             namespace,
             uid: metadata.uid?,
             node: spec.node_name,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, runtime::watcher::Event};
 use tokio::task::AbortHandle;
 
-use super::{OnWatchFailure, RunRef, Wake, error::ApiFailure, follow::follow};
+use super::{
+    OnWatchFailure, RunRef, Wake,
+    error::ApiFailure,
+    follow::{Selection, follow},
+};
 use crate::api::names::label;
 
 pub use super::pod_summary::{ContainerState, ContainerSummary, Coordinates, PodCondition, PodSummary};
@@ -23,6 +27,8 @@ const MAX_REMEMBERED: usize = 4_096;
 #[derive(Default)]
 struct Index {
     synced: bool,
+    /// On another cluster no controller tells whose a pod is, only its labels do.
+    remote: bool,
     /// By run uid, then by pod uid.
     runs: HashMap<String, HashMap<String, Arc<PodSummary>>>,
     gone: VecDeque<(Instant, String, String)>,
@@ -34,7 +40,15 @@ struct Index {
 #[derive(Clone)]
 pub struct Pods {
     index: Arc<Mutex<Index>>,
-    _task: Arc<AbortOnDrop>,
+    watch: Arc<Watch>,
+}
+
+/// The watch, once it was begun.
+struct Watch {
+    api: Api<Pod>,
+    wake: Wake,
+    failed: OnWatchFailure,
+    task: OnceLock<AbortOnDrop>,
 }
 
 pub(super) struct AbortOnDrop(pub(super) AbortHandle);
@@ -53,25 +67,28 @@ impl Pods {
     pub fn start(client: &Client, namespace: Option<&str>, wake: Wake, failed: OnWatchFailure) -> Self {
         let api: Api<Pod> =
             namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-        let index = Arc::new(Mutex::new(Index::default()));
-        let sink = index.clone();
-        let task = tokio::spawn(async move {
-            follow(api, Some(label::RUN_UID), |event| {
-                let changed = match event {
-                    Ok(event) => lock(&sink).take_in(event, Instant::now()),
-                    Err(failure) => {
-                        report(&failure);
-                        failed("pods", &failure);
-                        Vec::new()
-                    }
-                };
-                for run in &changed {
-                    wake(run);
-                }
-            })
-            .await;
+        let pods = Self::of(api, wake, failed, false);
+        pods.ensure();
+        pods
+    }
+
+    /// Pods in a namespace of another cluster, which are watched once [`ensure`](Self::ensure) was called.
+    pub fn prepare(client: &Client, namespace: &str, wake: Wake, failed: OnWatchFailure) -> Self {
+        Self::of(Api::namespaced(client.clone(), namespace), wake, failed, true)
+    }
+
+    fn of(api: Api<Pod>, wake: Wake, failed: OnWatchFailure, remote: bool) -> Self {
+        let index = Arc::new(Mutex::new(Index { remote, ..Index::default() }));
+        Self { index, watch: Arc::new(Watch { api, wake, failed, task: OnceLock::new() }) }
+    }
+
+    /// Begins to watch, if that has not been done.
+    pub fn ensure(&self) {
+        let Watch { api, wake, failed, task } = &*self.watch;
+        task.get_or_init(|| {
+            let (api, wake, failed, sink) = (api.clone(), wake.clone(), failed.clone(), self.index.clone());
+            AbortOnDrop(tokio::spawn(watch(api, wake, failed, sink)).abort_handle())
         });
-        Self { index, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
     /// Whether all pods have been listed once.
@@ -92,6 +109,24 @@ impl Pods {
     }
 }
 
+async fn watch(api: Api<Pod>, wake: Wake, failed: OnWatchFailure, index: Arc<Mutex<Index>>) {
+    let selection = Selection { labels: Some(label::RUN_UID.into()), fields: None };
+    follow(api, selection, |event| {
+        let changed = match event {
+            Ok(event) => lock(&index).take_in(event, Instant::now()),
+            Err(failure) => {
+                report(&failure);
+                failed("pods", &failure);
+                Vec::new()
+            }
+        };
+        for run in &changed {
+            wake(run);
+        }
+    })
+    .await;
+}
+
 fn lock(index: &Mutex<Index>) -> std::sync::MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -110,13 +145,15 @@ impl Index {
                 Vec::new()
             }
             Event::InitApply(pod) | Event::Apply(pod) => {
-                let Some(pod) = PodSummary::of(pod) else { return Vec::new() };
+                let Some(pod) = PodSummary::of(pod, self.remote) else { return Vec::new() };
                 if let Some(listing) = &mut self.listing {
                     listing.insert(pod.uid.clone());
                 }
                 self.put(pod).into_iter().collect()
             }
-            Event::Delete(pod) => PodSummary::of(pod).and_then(|pod| self.retire(pod, now)).into_iter().collect(),
+            Event::Delete(pod) => {
+                PodSummary::of(pod, self.remote).and_then(|pod| self.retire(pod, now)).into_iter().collect()
+            }
             Event::InitDone => {
                 self.synced = true;
                 let listed = self.listing.take().unwrap_or_default();

@@ -16,7 +16,7 @@ use super::{
     OnWatchFailure, RunRef, Wake,
     client::{Account, Tenants},
     error::{ApiFailure, Class},
-    follow::follow,
+    follow::{Selection, follow},
     kinds::Kind,
     pods::AbortOnDrop,
 };
@@ -144,7 +144,7 @@ impl Watches {
             let api = kind.api(client, namespace);
             let types = TypeMeta { api_version: kind.resource.api_version.clone(), kind: kind.resource.kind.clone() };
             let task = self.inner.runtime.spawn(async move {
-                follow(api, None, |event| {
+                follow(api, Selection::default(), |event| {
                     if let Err(failure) = &event {
                         tracing::debug!(reason = failure.class.reason(), error = %failure, kind = types.kind, "a watch failed; it is made anew");
                         failed("shared", failure);
@@ -165,6 +165,11 @@ impl Watches {
         Ok(Lease { watches: Arc::downgrade(&self.inner), key, number, name: name.to_owned(), state })
     }
 
+    /// Whether both are those of one cluster.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Watches that are open.
     pub fn len(&self) -> usize {
         lock(&self.inner.shared).len()
@@ -180,6 +185,11 @@ impl Lease {
     /// What is known of the leased object.
     pub fn lookup(&self) -> Lookup {
         lock(&self.state).lookup(&self.name)
+    }
+
+    /// Whether the cluster that it is from is still used: it is not once credentials have changed.
+    pub fn is_alive(&self) -> bool {
+        self.watches.strong_count() > 0
     }
 
     /// The leased object's name.

@@ -1,7 +1,7 @@
 //! What the shell remembers of a run between two looks at it. Losing all of it costs observations, never correctness.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +11,12 @@ use parking_lot::Mutex;
 
 use crate::{
     api::{SoakRun, status::Section},
-    engine::{RecordSeen, StepKey, StepSeen, Validation},
+    cluster::{
+        RunRef,
+        client::Account,
+        targets::{Clusters, KubeconfigAt, RemoteLease, RunClusters},
+    },
+    engine::{LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation},
     steps::Follow,
 };
 
@@ -44,6 +49,10 @@ pub enum Task {
     Record(Section, u32),
     /// Deleting old records.
     Prune(Vec<u32>),
+    /// Taking the key of `spec.exclusive`.
+    AcquireLock,
+    /// Giving it back.
+    ReleaseLock,
     /// Storing the summary.
     Summary,
     /// Deleting the run.
@@ -72,6 +81,8 @@ pub enum Fact {
     Record((Section, u32), RecordSeen),
     /// About the summary.
     Summary(RecordSeen),
+    /// About the key of `spec.exclusive`.
+    Lock(LockSeen),
     /// A held object is gone.
     Released(String),
 }
@@ -95,6 +106,7 @@ struct Inner {
     steps: BTreeMap<StepKey, StepMemory>,
     record: Option<((Section, u32), RecordSeen)>,
     summary: RecordSeen,
+    lock: LockSeen,
     released: HashSet<String>,
     under_way: HashSet<Task>,
     pauses: HashMap<Task, (u32, Instant)>,
@@ -103,7 +115,17 @@ struct Inner {
 
 /// The memory of one run.
 #[derive(Default)]
-pub struct Memory(Mutex<Inner>);
+pub struct Memory(Mutex<Inner>, Mutex<Connected>);
+
+/// The connections to other clusters, and the digest of the spec that names them.
+#[derive(Default)]
+struct Connected {
+    digest: String,
+    own_names: BTreeSet<String>,
+    leases: BTreeMap<String, RemoteLease>,
+    /// What was told of each connection when it was last looked at.
+    told: Vec<(bool, String)>,
+}
 
 /// What is remembered, as a decision needs it.
 pub struct Recalled {
@@ -113,6 +135,8 @@ pub struct Recalled {
     pub record: ((Section, u32), RecordSeen),
     /// The summary.
     pub summary: RecordSeen,
+    /// The key of `spec.exclusive`.
+    pub lock: LockSeen,
     /// Held objects that are gone.
     pub released: Vec<String>,
 }
@@ -162,6 +186,7 @@ impl Memory {
             validation: inner.validation.clone(),
             record: inner.record.clone().unwrap_or_default(),
             summary: inner.summary.clone(),
+            lock: inner.lock.clone(),
             released: inner.released.iter().cloned().collect(),
         }
     }
@@ -177,6 +202,60 @@ impl Memory {
         [Task::Begin(key.clone()), Task::Resume(key.clone()), Task::Confirm(key.clone())]
             .iter()
             .any(|task| inner.under_way.contains(task))
+    }
+
+    /// Connects the run to the other clusters that its spec names.
+    pub fn connect(&self, clusters: &Clusters, plan: &Plan, account: &Account, run: &RunRef) {
+        let mut connected = self.1.lock();
+        let needs_none = connected.digest.is_empty() && plan.targets.targets.is_empty();
+        if needs_none || connected.digest == plan.digest {
+            return;
+        }
+        connected.digest.clone_from(&plan.digest);
+        let lease = |target: &crate::engine::plan::TargetPlan| {
+            let secret = target.secret.as_ref()?;
+            let at = KubeconfigAt { secret: secret.name.clone(), key: secret.key.clone() };
+            Some((target.name.clone(), clusters.lease(account, &at, run, target.runs_pods)))
+        };
+        let targets = &plan.targets.targets;
+        connected.own_names =
+            targets.iter().filter(|target| target.secret.is_none()).map(|target| target.name.clone()).collect();
+        connected.leases = targets.iter().filter_map(lease).collect();
+    }
+
+    /// Lets the connections go.
+    pub fn disconnect(&self) {
+        *self.1.lock() = Connected::default();
+    }
+
+    /// Whether anything else is told of the connections than when this was last asked.
+    pub fn hears_news(&self, clusters: &RunClusters) -> bool {
+        let told: Vec<_> =
+            clusters.remotes.values().map(|(_, health)| (health.reachable, health.message.clone())).collect();
+        let mut connected = self.1.lock();
+        let news = connected.told != told;
+        connected.told = told;
+        news
+    }
+
+    /// The clusters of the run as they are now.
+    pub fn clusters(&self, clusters: &Clusters) -> RunClusters {
+        let connected = self.1.lock();
+        let remotes = connected.leases.iter().map(|(name, lease)| (name.clone(), (lease.cluster(), lease.health())));
+        let own_names = connected.own_names.clone();
+        RunClusters { own: clusters.own().clone(), own_names, remotes: remotes.collect() }
+    }
+
+    /// Forgets what is kept of an attempt, so that it is taken up anew.
+    pub fn unfollow(&self, key: &StepKey) {
+        if let Some(step) = self.0.lock().steps.get_mut(key) {
+            step.follow = None;
+        }
+    }
+
+    /// Lets a task be tried again at once.
+    pub fn hurry(&self, task: &Task) {
+        self.0.lock().pauses.remove(task);
     }
 
     /// Notes whether nothing is known of an attempt at present.
@@ -236,6 +315,7 @@ impl Memory {
             }
             Some(Fact::Record(pass, seen)) => inner.record = Some((pass, seen)),
             Some(Fact::Summary(seen)) => inner.summary = seen,
+            Some(Fact::Lock(seen)) => inner.lock = seen,
             Some(Fact::Released(name)) => {
                 inner.released.insert(name);
             }

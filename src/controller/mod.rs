@@ -5,6 +5,7 @@ mod cached;
 mod halt;
 mod injection;
 mod leader;
+mod lock;
 mod memory;
 mod notes;
 mod observe;
@@ -35,7 +36,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::{FailureInjection, SoakRun, status::RunPhase},
-    cluster::{Cluster, Woken},
+    cluster::{Cluster, Woken, targets::Clusters},
     telemetry::{Health, Metrics},
 };
 
@@ -73,7 +74,8 @@ pub struct Settings {
 /// What every reconcile shares.
 pub(crate) struct Shell {
     client: Client,
-    cluster: Arc<Cluster>,
+    clusters: Clusters,
+    waiting: lock::Waiting,
     plans: plans::Plans,
     accepted: accepted::Accepted,
     /// Uids of records that this process has stored, by name: whoever knows it can delete one without reading it before.
@@ -117,8 +119,10 @@ impl Operator {
             warn!(watch = kind, %failure, "a watch failed and is started again");
             restarts.watch_restarted(kind);
         });
+        let own = Cluster::start(&client, settings.namespace.as_deref(), &wake_run, &restarted);
         let shell = Shell {
-            cluster: Arc::new(Cluster::start(&client, settings.namespace.as_deref(), &wake_run, &restarted)),
+            clusters: Clusters::new(own, wake_run, restarted, settings.allow_local_http),
+            waiting: lock::Waiting::default(),
             plans: plans::Plans::new(),
             accepted: accepted::Accepted::new(),
             stored: Mutex::new(LruCache::new(KNOWN_RECORDS)),
@@ -194,7 +198,7 @@ async fn census(store: Store<CachedRun>, shell: Arc<Shell>) {
         ticks.tick().await;
         shell.health.tick();
         filled = filled || futures::FutureExt::now_or_never(store.wait_until_ready()).is_some();
-        shell.health.set_ready(CACHES, filled && shell.cluster.pods.synced());
+        shell.health.set_ready(CACHES, filled && shell.clusters.own().pods.synced());
         let mut counts: BTreeMap<&'static str, u64> = RunPhase::ALL.iter().map(|phase| (phase.as_str(), 0)).collect();
         let mut seen = BTreeMap::new();
         for run in store.state() {

@@ -7,13 +7,19 @@ use chrono::{DateTime, Utc};
 use crate::{
     api::{
         SoakRun,
+        names::FINALIZER,
         status::{SoakRunStatus, StepState},
     },
-    engine::{self, Plan, Seen, StepKey, StepSeen, expr::Scope},
+    cluster::targets::{Health, RunClusters},
+    engine::{self, Plan, Seen, StepKey, StepSeen, TargetSeen, expr::Scope},
     steps::{self, RunIdentity, StepContext},
 };
 
-use super::{Shell, memory::Memory, plans::Parsed};
+use super::{
+    Shell,
+    memory::{Memory, Task},
+    plans::Parsed,
+};
 
 /// What is known about a run's outside now.
 pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> Seen {
@@ -21,9 +27,19 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
     let status = run.status.clone().unwrap_or_default();
     let recalled = memory.recall();
     let live = live_steps(&status);
+    if is_at_rest(run, &status) {
+        memory.disconnect();
+    } else if let Ok(plan) = plan {
+        let identity = identity(run);
+        memory.connect(&shell.clusters, plan, &identity.account(), &identity.run_ref());
+    }
+    let clusters = memory.clusters(&shell.clusters);
+    if memory.hears_news(&clusters) {
+        memory.hurry(&Task::Validate);
+    }
     memory.keep(&live, &status.held.iter().map(engine::held_name).collect::<Vec<_>>());
     let steps = match plan {
-        Ok(plan) if !live.is_empty() => observe_steps(shell, plan, run, &status, memory, live),
+        Ok(plan) if !live.is_empty() => observe_steps(shell, plan, run, &status, (memory, &clusters), live),
         _ => BTreeMap::new(),
     };
     Seen {
@@ -33,8 +49,43 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
         record: recalled.record.1,
         summary: recalled.summary,
         released: recalled.released,
-        pods: if shell.cluster.pods.synced() { steps::pods_seen(&shell.cluster, uid) } else { Vec::new() },
+        targets: plan.as_ref().map(|plan| targets_seen(shell, plan, &clusters)).unwrap_or_default(),
+        lock: recalled.lock,
+        pods: clusters
+            .all()
+            .filter(|(_, cluster)| cluster.pods.synced())
+            .flat_map(|(target, cluster)| steps::pods_seen(target, cluster, uid))
+            .collect(),
     }
+}
+
+/// Whether nothing is left to be done for a run.
+fn is_at_rest(run: &SoakRun, status: &SoakRunStatus) -> bool {
+    status.phase.is_final() && !run.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
+}
+
+fn targets_seen(shell: &Shell, plan: &Plan, clusters: &RunClusters) -> BTreeMap<String, TargetSeen> {
+    let seen = plan.targets.targets.iter().map(|target| {
+        let seen = match clusters.remotes.get(&target.name) {
+            // Without this one nothing at all is seen.
+            None => TargetSeen {
+                reachable: true,
+                reason: "Reachable".into(),
+                version: Some(shell.kubernetes_version.clone()),
+                ..TargetSeen::default()
+            },
+            Some((cluster, Health { reachable, reason, message, version, latency_millis })) => TargetSeen {
+                reachable: *reachable,
+                reason: reason.clone(),
+                message: message.clone(),
+                version: version.clone(),
+                latency_millis: *latency_millis,
+                pods_unknown: target.runs_pods && !cluster.as_ref().is_some_and(|cluster| cluster.pods.synced()),
+            },
+        };
+        (target.name.clone(), seen)
+    });
+    seen.collect()
 }
 
 fn observe_steps(
@@ -42,7 +93,7 @@ fn observe_steps(
     plan: &Plan,
     run: &SoakRun,
     status: &SoakRunStatus,
-    memory: &Memory,
+    (memory, clusters): (&Memory, &RunClusters),
     live: Vec<StepKey>,
 ) -> BTreeMap<StepKey, StepSeen> {
     let identity = identity(run);
@@ -52,8 +103,12 @@ fn observe_steps(
         let known = memory.step(&key);
         let observed = match (known.certain, known.follow) {
             (Some(certain), _) => certain,
+            (None, Some(follow)) if !follow.is_alive() => {
+                memory.unfollow(&key);
+                StepSeen::Unknown
+            }
             (None, Some(follow)) => {
-                let Some(context) = context(shell, plan, status, &identity, &key, &scope) else { continue };
+                let Some(context) = context(shell, plan, status, &identity, clusters, &key, &scope) else { continue };
                 let observed = steps::observe(&context, &follow, Utc::now());
                 memory.note_silence(&key, observed == StepSeen::Unknown);
                 observed
@@ -66,11 +121,15 @@ fn observe_steps(
 }
 
 /// When the first of the pending pods is given up (an image that can't be pulled), though no event tells.
-pub fn gives_up_at(shell: &Shell, run: &SoakRun) -> Option<DateTime<Utc>> {
+pub fn gives_up_at(shell: &Shell, memory: &Memory, run: &SoakRun) -> Option<DateTime<Utc>> {
+    let clusters = memory.clusters(&shell.clusters);
     let live = run.status.as_ref().map(live_steps).unwrap_or_default();
     let identity = identity(run);
     let now = Utc::now();
-    live.iter().filter_map(|key| steps::gives_up_at(&shell.cluster, &identity, key)).filter(|at| *at > now).min()
+    live.iter()
+        .flat_map(|key| clusters.all().filter_map(|(_, cluster)| steps::gives_up_at(cluster, &identity, key)))
+        .filter(|at| *at > now)
+        .min()
 }
 
 /// The attempts that are live according to the status.
@@ -103,12 +162,13 @@ pub fn identity(run: &SoakRun) -> RunIdentity {
     }
 }
 
-/// What a live attempt is performed and observed with; none if the spec has no such step.
+/// What a live attempt is performed and observed with; none if the spec has no such step, or its cluster can't be asked.
 pub fn context<'a>(
     shell: &'a Shell,
     plan: &'a Plan,
     status: &SoakRunStatus,
     identity: &'a RunIdentity,
+    clusters: &'a RunClusters,
     key: &'a StepKey,
     scope: &'a Scope,
 ) -> Option<StepContext<'a>> {
@@ -125,7 +185,7 @@ pub fn context<'a>(
         key,
         leaf,
         scope,
-        cluster: &shell.cluster,
+        cluster: clusters.get(step.target.as_deref().unwrap_or_default()).ok()?,
         settings: &shell.step_settings,
         started_at: step.started_at.unwrap_or_default(),
         stopping_since: step.stopping_at,

@@ -13,17 +13,21 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::{
     api::{SoakRun, status::HeldObject},
+    cluster::Cluster,
     engine::{self, Effect, Plan, StepKey, StepSeen, held_name},
     steps,
 };
 
 use super::{
-    Shell,
+    Shell, lock,
     memory::{DOUBT, Fact, Memory, Outcome, Task},
     observe::{context, identity},
     plans::Parsed,
     records,
 };
+
+/// The pause before an attempt is begun again whose cluster had no credentials.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// A run at one version, as a task needs it.
 #[derive(Clone)]
@@ -57,8 +61,8 @@ pub async fn perform(
         let span = span(&run, &effect);
         let work = async move {
             let outcome = match subject {
-                Some(subject) => carry_out(&subject, &task, effect).await,
-                None => carry_out_without_plan(&shell, &run, effect).await,
+                Some(subject) => carry_out(&subject, &memory, &task, effect).await,
+                None => carry_out_without_plan(&shell, &memory, &run, effect).await,
             };
             memory.note(&task, outcome);
             // The receiver goes only with the process.
@@ -88,6 +92,8 @@ fn task(effect: &Effect, run: &SoakRun, memory: &Memory) -> Option<Task> {
             Task::Record(pass.section, pass.cycle)
         }
         Effect::PruneRecords(cycles) => Task::Prune(cycles.clone()),
+        Effect::AcquireLock(_) => Task::AcquireLock,
+        Effect::ReleaseLock(_) => Task::ReleaseLock,
         Effect::StoreSummary => Task::Summary,
         Effect::DeleteRun => Task::DeleteRun,
     })
@@ -105,15 +111,18 @@ fn look_closer(key: &StepKey, memory: &Memory) -> Option<Task> {
     known.unknown_since.filter(|since| since.elapsed() >= DOUBT).map(|_| Task::Confirm(key.clone()))
 }
 
-async fn carry_out(subject: &Subject, task: &Task, effect: Effect) -> Outcome {
+async fn carry_out(subject: &Subject, memory: &Memory, task: &Task, effect: Effect) -> Outcome {
     let Subject { shell, plan, run } = subject;
     match effect {
         Effect::Validate => Outcome::Told(Fact::Validation(records::validate(subject).await)),
-        Effect::Begin(key) | Effect::Observe(key) => step(subject, task, key).await,
+        Effect::Begin(key) | Effect::Observe(key) => step(subject, memory, task, key).await,
         Effect::Stop(key) => {
             let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
             let scope = engine::scope(plan, run, &status);
-            let Some(context) = context(shell, plan, &status, &identity, &key, &scope) else { return Outcome::Done };
+            let clusters = memory.clusters(&shell.clusters);
+            let Some(context) = context(shell, plan, &status, &identity, &clusters, &key, &scope) else {
+                return Outcome::TryAgain;
+            };
             match steps::stop(&context).await {
                 // It is asked for again while the step lives, but not all the time.
                 Ok(()) => Outcome::TryAgain,
@@ -126,18 +135,26 @@ async fn carry_out(subject: &Subject, task: &Task, effect: Effect) -> Outcome {
         Effect::StoreRecord => records::store_record(subject).await,
         Effect::PruneRecords(cycles) => records::prune(subject, &cycles).await,
         Effect::StoreSummary => records::store_summary(subject).await,
-        other => carry_out_without_plan(shell, run, other).await,
+        other => carry_out_without_plan(shell, memory, run, other).await,
     }
 }
 
-async fn step(subject: &Subject, task: &Task, key: StepKey) -> Outcome {
+async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> Outcome {
     let Subject { shell, plan, run } = subject;
     let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
     let scope = engine::scope(plan, run, &status);
-    let Some(context) = context(shell, plan, &status, &identity, &key, &scope) else { return Outcome::Done };
+    let clusters = memory.clusters(&shell.clusters);
+    let Some(context) = context(shell, plan, &status, &identity, &clusters, &key, &scope) else {
+        if !matches!(task, Task::Begin(_)) {
+            return Outcome::TryAgain;
+        }
+        // Its cluster has just lost its credentials: nothing was asked for, so there is no trace of it.
+        tokio::time::sleep(AGAIN_AFTER).await;
+        return Outcome::Told(Fact::Step(Box::new((key, StepSeen::Absent, None))));
+    };
     let (seen, follow) = match task {
         Task::Confirm(_) => {
-            let follow = shell.memories.of(&identity.uid).step(&key).follow;
+            let follow = memory.step(&key).follow;
             (steps::confirm_absent(&context, follow.as_deref()).await, None)
         }
         Task::Resume(_) => {
@@ -157,24 +174,36 @@ async fn step(subject: &Subject, task: &Task, key: StepKey) -> Outcome {
 }
 
 /// What must go on even when the spec can't be parsed (any more).
-async fn carry_out_without_plan(shell: &Shell, run: &SoakRun, effect: Effect) -> Outcome {
+async fn carry_out_without_plan(shell: &Shell, memory: &Memory, run: &SoakRun, effect: Effect) -> Outcome {
+    let clusters = memory.clusters(&shell.clusters);
     match effect {
-        Effect::DeletePod { name, uid } => match steps::delete_pod(&shell.cluster, &identity(run), &name, &uid).await {
-            // Until the watch has told of it, the deletion is asked for again, but not all the time.
-            Ok(()) => Outcome::TryAgain,
-            Err(failure) => {
+        Effect::DeletePod { name, uid, target } => {
+            let deleted = match clusters.get(&target) {
+                Ok(cluster) => steps::delete_pod(cluster, &identity(run), &name, &uid).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = deleted {
                 warn!(pod = name, %failure, "a pod could not be deleted");
+            }
+            // Until the watch has told of it, the deletion is asked for again, but not all the time.
+            Outcome::TryAgain
+        }
+        Effect::Release(object) => match clusters.get(&object.target) {
+            Ok(cluster) => release(cluster, run, &object).await,
+            Err(failure) => {
+                warn!(object = held_name(&object), %failure, "an object is not deleted yet");
                 Outcome::TryAgain
             }
         },
-        Effect::Release(object) => release(shell, run, &object).await,
+        Effect::AcquireLock(key) => lock::acquire(shell, run, &key).await,
+        Effect::ReleaseLock(key) => lock::release(shell, run, &key).await,
         Effect::DeleteRun => delete_run(shell, run).await,
         _ => Outcome::Done,
     }
 }
 
-async fn release(shell: &Shell, run: &SoakRun, object: &HeldObject) -> Outcome {
-    match steps::release(&shell.cluster, &identity(run), object).await {
+async fn release(cluster: &Cluster, run: &SoakRun, object: &HeldObject) -> Outcome {
+    match steps::release(cluster, &identity(run), object).await {
         released if released.is_done() => Outcome::Told(Fact::Released(held_name(object))),
         pending => {
             warn!(object = held_name(object), state = ?pending, "an object is not deleted yet");

@@ -9,9 +9,10 @@ use tracing::warn;
 use crate::{
     analysis::Sketch,
     api::{
-        names::reason,
+        names::{label, reason},
         status::{self, Failure, Pass, SoakRunStatus},
     },
+    cluster::Cluster,
     engine::{self, RecordSeen, Validation},
     results::{
         self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary,
@@ -29,6 +30,9 @@ use super::{
 /// Logs that are read at the same time.
 const LOG_READERS: usize = 8;
 
+/// Longest annotation that a record tells, in bytes.
+const MAX_ANNOTATION: usize = 256;
+
 /// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
 pub async fn validate(subject: &Subject) -> Validation {
     let Subject { shell, plan, run } = subject;
@@ -39,7 +43,8 @@ pub async fn validate(subject: &Subject) -> Validation {
     }
     let status = run.status.clone().unwrap_or_default();
     let scope = engine::scope(plan, run, &status);
-    let answer = steps::validate(plan, &identity, &scope, &shell.cluster, &shell.step_settings).await;
+    let clusters = shell.memories.of(&identity.uid).clusters(&shell.clusters);
+    let answer = steps::validate(plan, &identity, &scope, &clusters, &shell.step_settings).await;
     if answer == Validation::Accepted {
         shell.accepted.note(&plan.digest, &identity.account());
     }
@@ -81,6 +86,13 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
             upper,
             confidence: figures.confidence,
         }),
+        success_rate_without_transient: figures.without_transient.map(|(rate, lower, upper)| SuccessRate {
+            rate,
+            lower,
+            upper,
+            confidence: figures.confidence,
+        }),
+        role_swaps: status.role_swaps,
         metrics: figures.metrics.iter().filter_map(|(name, sketch)| metric(name, sketch)).collect(),
         recent: status.recent.clone(),
         setup: subject.plan.setup.as_ref().and_then(|_| setup(&status)),
@@ -171,15 +183,19 @@ fn told(seen: RecordSeen, fact: impl FnOnce(RecordSeen) -> Fact) -> Outcome {
 
 async fn logs(subject: &Subject, pass: &Pass) -> BTreeMap<String, LogTail> {
     let identity = identity(&subject.run);
-    let pods: Vec<String> =
-        pass.phases.iter().flat_map(|phase| &phase.steps).filter_map(|step| step.pod.clone()).collect();
+    let clusters = subject.shell.memories.of(&identity.uid).clusters(&subject.shell.clusters);
+    let steps = pass.phases.iter().flat_map(|phase| &phase.steps);
+    let pods: Vec<(String, &Cluster)> = steps
+        .filter_map(|step| Some((step.pod.clone()?, clusters.get(step.target.as_deref().unwrap_or_default()).ok()?)))
+        .collect();
     // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
-    let reads: Vec<BoxFuture<'_, _>> = pods.into_iter().map(|pod| log(subject, &identity, pod).boxed()).collect();
+    let reads: Vec<BoxFuture<'_, _>> =
+        pods.into_iter().map(|(pod, cluster)| log(cluster, &identity, pod).boxed()).collect();
     stream::iter(reads).buffer_unordered(LOG_READERS).filter_map(std::future::ready).collect().await
 }
 
-async fn log(subject: &Subject, identity: &RunIdentity, pod: String) -> Option<(String, LogTail)> {
-    match steps::tail(&subject.shell.cluster, identity, &pod, None, steps::MAX_LOG_LINES, steps::MAX_LOG_BYTES).await {
+async fn log(cluster: &Cluster, identity: &RunIdentity, pod: String) -> Option<(String, LogTail)> {
+    match steps::tail(cluster, identity, &pod, None, steps::MAX_LOG_LINES, steps::MAX_LOG_BYTES).await {
         Ok(tail) => {
             let bytes = tail.text.len() as u64;
             Some((pod, LogTail { text: tail.text, truncated: tail.truncated, bytes }))
@@ -213,12 +229,24 @@ fn run_ref(subject: &Subject, status: &SoakRunStatus) -> RunRef {
 
 fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {
     let Subject { shell, plan, run } = subject;
+    let annotation = |key: &str| {
+        let value = run.metadata.annotations.as_ref()?.get(key)?;
+        Some(value[..value.floor_char_boundary(MAX_ANNOTATION)].to_owned())
+    };
     Environment {
         kubernetes_version: shell.kubernetes_version.clone(),
         operator_version: env!("CARGO_PKG_VERSION").into(),
         parameters: plan.parameters.clone(),
         spec_digest: status.spec_digest.clone(),
         spec_generation: run.metadata.generation.unwrap_or(0),
+        git_commit: annotation(label::GIT_COMMIT),
+        requested_by: annotation(label::REQUESTED_BY),
+        roles: status.roles.clone(),
+        targets: status
+            .targets
+            .iter()
+            .filter_map(|target| Some((target.name.clone(), target.version.clone()?)))
+            .collect(),
         seed: Some(engine::seed(run)),
     }
 }

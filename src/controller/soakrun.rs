@@ -239,7 +239,7 @@ fn finalizer(effects: &[Effect]) -> Option<bool> {
 
 fn rest(shell: &Shell, run: &SoakRun, memory: &Memory, wake_at: Option<chrono::DateTime<Utc>>) -> Action {
     let finished = run.status.as_ref().is_some_and(|status| status.phase.is_final());
-    let by_time = wake_at.into_iter().chain(observe::gives_up_at(shell, run)).min();
+    let by_time = wake_at.into_iter().chain(observe::gives_up_at(shell, memory, run)).min();
     let by_time = by_time.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
     let next = by_time.into_iter().chain(memory.next_try()).min();
     match next {

@@ -71,6 +71,7 @@ fn words(status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
             Some(super::Validation::NotYet { reason, message }) => {
                 (text::cut(reason, text::REASON), text::cut(message, 1_024))
             }
+            _ if status.validated => (reason::WAITING_FOR_KEY.into(), waiting(status)),
             _ => (reason::VALIDATING.into(), "the spec is tried on the server".into()),
         },
         _ => (reason::RUNNING.into(), activity(status)),
@@ -88,7 +89,11 @@ fn activity(status: &SoakRunStatus) -> String {
             .last()
             .and_then(|phase| phase.steps.iter().find(|step| !step.message.is_empty() && !step.state.is_final()));
         if let Some(step) = busy {
-            let state = if step.state == StepState::Waiting { "is tried again" } else { "is at work" };
+            let state = match step.state {
+                StepState::Waiting if step.blocked_at.is_some() => "has not begun",
+                StepState::Waiting => "is tried again",
+                _ => "is at work",
+            };
             return format!("step {} {state}: {}", step.name, step.message);
         }
     }
@@ -97,6 +102,15 @@ fn activity(status: &SoakRunStatus) -> String {
         .last()
         .filter(|last| !last.reason.is_empty())
         .map_or_else(String::new, |last| format!("cycle {}: {}", last.number, last.reason))
+}
+
+/// For whom a run waits that has not begun.
+fn waiting(status: &SoakRunStatus) -> String {
+    let Some(lock) = &status.lock else { return String::new() };
+    lock.holder.as_ref().map_or_else(
+        || format!("asks for the key {}", lock.key),
+        |holder| format!("waits for run {holder}, which holds the key {}", lock.key),
+    )
 }
 
 fn progress(plan: Option<&Plan>, status: &SoakRunStatus) -> String {

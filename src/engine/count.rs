@@ -7,7 +7,7 @@ use crate::{
     },
 };
 
-use super::{Context, Effect, NoteType, Plan, RecordSeen, text};
+use super::{Context, Effect, NoteType, Plan, RecordSeen, targets, text};
 
 /// Takes the pass into account. Its record must have been seen stored.
 pub(super) fn count(plan: &Plan, pass: Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) {
@@ -64,6 +64,7 @@ fn cycle(plan: &Plan, pass: &Pass, outcome: Outcome, status: &mut SoakRunStatus,
         digest: digest.clone(),
     });
     measure(pass, outcome, finished, status);
+    targets::rotate(plan, outcome, status, context);
     keep(plan, pass.cycle, outcome, status, context);
     status.next_cycle_at = Some(finished + plan.cooldown.as_chrono());
     if outcome == Outcome::Succeeded {

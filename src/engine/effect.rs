@@ -48,9 +48,15 @@ pub enum Effect {
         name: String,
         /// Its uid, as a precondition.
         uid: String,
+        /// The target that it is on; empty for the cluster that the operator runs in.
+        target: String,
     },
     /// Delete an object that a step made, if it is still the run's.
     Release(HeldObject),
+    /// Take this key, unless another run that works holds it.
+    AcquireLock(String),
+    /// Give this key back, if the run holds it.
+    ReleaseLock(String),
     /// Store the record of the pass at work.
     StoreRecord,
     /// Delete the records of these cycles of the current attempt of the run.

@@ -14,14 +14,17 @@ pub mod names;
 pub mod plan;
 pub mod seen;
 
+mod classify;
 mod conditions;
 mod count;
+mod lock;
 mod objects;
 mod pass;
 mod phase;
 mod run;
 mod scope;
 mod step;
+mod targets;
 mod text;
 mod verdict;
 
@@ -33,11 +36,12 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{SoakRun, SoakRunStatus};
 
+pub use classify::Rules;
 pub use effect::{Effect, Note, NoteType};
 pub use objects::held_name;
 pub use plan::{Plan, PlanError};
 pub use scope::scope;
-pub use seen::{PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, Validation};
+pub use seen::{LockSeen, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen, Validation};
 pub use verdict::{End, Summary, ending, summarize};
 
 /// What to do next.

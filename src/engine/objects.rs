@@ -18,6 +18,10 @@ use super::{
 
 /// How long the deletion of a held object is tried.
 const RELEASE_LIMIT: TimeDelta = TimeDelta::minutes(2);
+/// How long it is tried while the object's target can't be reached: such an outage may be a control plane's upgrade.
+const AWAY_LIMIT: TimeDelta = TimeDelta::minutes(15);
+/// How long an ended run waits for pods on targets that no owner reference takes away.
+const PODS_LIMIT: TimeDelta = TimeDelta::minutes(10);
 
 /// Asks for the deletion of held objects whose scope has ended; true when none is left.
 pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
@@ -31,7 +35,8 @@ pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, contex
             return false;
         }
         let since = *object.releasing_at.get_or_insert(context.now);
-        if context.reached(since + RELEASE_LIMIT) {
+        let limit = if context.seen.away(&object.target).is_some() { AWAY_LIMIT } else { RELEASE_LIMIT };
+        if context.reached(since + limit) {
             abandoned.push(name);
             return false;
         }
@@ -42,7 +47,7 @@ pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, contex
         context.note(
             NoteType::Warning,
             "ReleaseFailed",
-            format!("{name} could not be deleted within two minutes and is left behind"),
+            format!("{name} could not be deleted in time and is left behind"),
         );
     }
     !status.held.iter().any(|object| scopes.contains(&object.until))
@@ -50,13 +55,16 @@ pub(super) fn release(scopes: &[DeleteAfter], status: &mut SoakRunStatus, contex
 
 /// How a held object is named in observations and messages.
 pub fn held_name(object: &HeldObject) -> String {
-    format!("{} {} {}/{}", object.api_version, object.kind, object.namespace, object.name)
+    let HeldObject { api_version, kind, namespace, name, target, until: _, releasing_at: _ } = object;
+    let place = if target.is_empty() { String::new() } else { format!(" on {target}") };
+    format!("{api_version} {kind} {namespace}/{name}{place}")
 }
 
 /// The object that a step will make and that has to go when its scope ends.
 pub(super) fn held_object(
     leaf: &Leaf,
     key: &StepKey,
+    target: Option<&str>,
     scope: &Scope,
     run: &SoakRun,
 ) -> Result<Option<HeldObject>, String> {
@@ -82,6 +90,7 @@ pub(super) fn held_object(
         kind: text("kind").ok_or_else(|| format!("{}: the manifest has no kind", leaf.field))?,
         namespace: text("namespace").unwrap_or(namespace),
         name,
+        target: target.unwrap_or_default().to_owned(),
         until,
         releasing_at: None,
     }))
@@ -93,11 +102,18 @@ pub(super) fn retire_pods(status: &SoakRunStatus, context: &mut Context<'_>) {
     let retired: Vec<Effect> = pods
         .iter()
         .filter(|pod| !pod.deleting && !is_needed(status, pod.key.as_ref(), pod.ended))
-        .map(|pod| Effect::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() })
+        .map(|pod| Effect::DeletePod { name: pod.name.clone(), uid: pod.uid.clone(), target: pod.target.clone() })
         .collect();
     for effect in retired {
         context.ask(effect);
     }
+}
+
+/// Whether pods of an ended run may be left on targets, where the garbage collector does not know their owner.
+pub(super) fn are_pods_left(status: &SoakRunStatus, context: &mut Context<'_>) -> bool {
+    let left = context.seen.pods.iter().any(|pod| !pod.target.is_empty())
+        || context.seen.targets.values().any(|target| target.pods_unknown);
+    left && !context.reached(status.finished_at.unwrap_or(context.now) + PODS_LIMIT)
 }
 
 fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool {

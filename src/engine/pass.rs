@@ -9,7 +9,7 @@ use crate::api::{
 };
 
 use super::{
-    Context, Effect, NoteType, Plan, RecordSeen, StepKey, backoff, count,
+    Context, Effect, NoteType, Plan, RecordSeen, Rules, StepKey, backoff, count,
     expr::Scope,
     objects,
     phase::{self, Surroundings},
@@ -53,14 +53,14 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
     let suspended = status.suspended_at.is_some();
     if pass.phases.is_empty() {
         if halt.is_some() {
-            return end(pass, halt, context);
+            return end(pass, halt, &plan.rules, context);
         }
-        let Some(first) = plans.first() else { return end(pass, None, context) };
+        let Some(first) = plans.first() else { return end(pass, None, &plan.rules, context) };
         pass.phases.push(phase::new(first, context.now));
     }
     let index = pass.phases.len() - 1;
     let (Some(phase_plan), Some(current)) = (plans.get(index), pass.phases.last_mut()) else {
-        return end(pass, None, context);
+        return end(pass, None, &plan.rules, context);
     };
     let key = StepKey {
         run_attempt: status.attempt,
@@ -71,7 +71,7 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
         attempt: 0,
     };
     if current.outcome.is_none() {
-        let around = Surroundings { key, scope, halt: halt.as_ref(), suspended };
+        let around = Surroundings { key, scope, roles: &status.roles, halt: halt.as_ref(), suspended };
         phase::advance(phase_plan, current, &mut status.held, &around, context);
     }
     let Some(outcome) = current.outcome else { return };
@@ -81,8 +81,8 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
     }
     if outcome == Outcome::Succeeded {
         match plans.get(index + 1) {
-            None => return end(pass, None, context),
-            Some(_) if halt.is_some() => return end(pass, halt, context),
+            None => return end(pass, None, &plan.rules, context),
+            Some(_) if halt.is_some() => return end(pass, halt, &plan.rules, context),
             Some(next) => pass.phases.push(phase::new(next, context.now)),
         }
         return;
@@ -98,7 +98,7 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
         return;
     }
     let failure = Failure { message: format!("{}: {}", current.name, failure.message), ..failure };
-    end(pass, Some(failure), context);
+    end(pass, Some(failure), &plan.rules, context);
 }
 
 /// Why the pass must stop now, if it must.
@@ -127,13 +127,16 @@ fn halt(pass: &Pass, status: &SoakRunStatus, context: &mut Context<'_>) -> Optio
     })
 }
 
-fn end(pass: &mut Pass, failure: Option<Failure>, context: &mut Context<'_>) {
+fn end(pass: &mut Pass, mut failure: Option<Failure>, rules: &Rules, context: &mut Context<'_>) {
     pass.finished_at = Some(context.now);
     pass.outcome = Some(match &failure {
         None => Outcome::Succeeded,
         failure if phase::is_inconclusive(failure.as_ref()) => Outcome::Inconclusive,
         Some(_) => Outcome::Failed,
     });
+    if let Some(failure) = failure.as_mut().filter(|failure| failure.class.is_none()) {
+        rules.classify(failure);
+    }
     if let Some(failure) = &failure {
         let what = match pass.section {
             Section::Setup => "Setup".to_owned(),

@@ -1,5 +1,7 @@
 //! One phase: its stages of steps, in order, and its own limits.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::api::{
@@ -11,7 +13,7 @@ use super::{
     Context, StepKey,
     expr::Scope,
     plan::{Leaf, PhasePlan, Stage},
-    step,
+    step, targets,
 };
 
 /// What a phase needs to know of the pass that it belongs to.
@@ -20,6 +22,8 @@ pub(super) struct Surroundings<'a> {
     pub key: StepKey,
     /// What expressions see.
     pub scope: &'a Scope,
+    /// The target that plays each role.
+    pub roles: &'a BTreeMap<String, String>,
     /// Why the pass must stop, if it must.
     pub halt: Option<&'a Failure>,
     /// Nothing new may begin.
@@ -72,6 +76,9 @@ pub(super) fn advance(
     }
     if phase.failure.is_none() {
         phase.failure = failure(plan, phase, around, context);
+        if let Some(failure) = phase.failure.as_mut().filter(|failure| failure.class.is_none()) {
+            plan.rules.classify(failure);
+        }
     }
     if phase.failure.is_some() {
         for (leaf, status) in plan.leaves.iter().zip(&mut phase.steps) {
@@ -97,7 +104,8 @@ pub(super) fn advance(
                 && !around.suspended
                 && is_due(leaf, status, phase.started_at, around, context)
             {
-                step::begin(leaf, status, &key(&leaf.path), around.scope, held, context);
+                let target = targets::resolve(leaf, around.roles);
+                step::begin(leaf, status, &key(&leaf.path), target, around.scope, held, context);
                 // Some kinds end as soon as they begin.
                 step::observe(leaf, status, &key(&leaf.path), around.scope, context);
             }

@@ -3,6 +3,7 @@
 mod injections;
 mod leaf;
 mod references;
+mod targets;
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,13 @@ use crate::api::{
     status::{MAX_STEPS, Section},
 };
 
-use super::expr::{Condition, ExprError, Roots};
+use super::{
+    Rules,
+    expr::{Condition, ExprError, Roots},
+};
 
 pub use leaf::{Gate, Leaf};
+pub use targets::{TargetPlan, TargetsPlan};
 
 /// Name of the only phase of the setup.
 pub const SETUP: &str = "setup";
@@ -86,6 +91,8 @@ pub struct PhasePlan {
     pub stages: Vec<Stage>,
     /// A failed step does not keep the next from running (the cleanup).
     pub keep_going: bool,
+    /// What failures count as.
+    pub rules: Rules,
 }
 
 /// What the run must show.
@@ -114,6 +121,12 @@ pub struct Plan {
     pub retention: Retention,
     /// What the run must show.
     pub criteria: CriteriaPlan,
+    /// The clusters that steps work on, and their roles.
+    pub targets: TargetsPlan,
+    /// The key that no other run may hold meanwhile.
+    pub exclusive: Option<String>,
+    /// What failures count as.
+    pub rules: Rules,
     /// Parameters with their references resolved.
     pub parameters: BTreeMap<String, String>,
     /// The setup, if there is one.
@@ -143,6 +156,10 @@ impl Plan {
             setup_timeout,
             cleanup_timeout,
             failure_policy,
+            failure_rules,
+            targets: _,
+            roles: _,
+            exclusive,
             parameters,
             setup,
             phases,
@@ -169,7 +186,10 @@ impl Plan {
             ));
         }
         let parameters = references::resolve_parameters(parameters)?;
-        let mut names = references::Names::new(&parameters);
+        let mut targets = TargetsPlan::parse(spec)?;
+        let rules = Rules::parse(failure_rules)?;
+        let known = targets.clone();
+        let mut names = references::Names::new(&parameters, &known, &rules);
         let setup = section(SETUP, setup, "spec.setup", false, &mut names)?;
         let phases = phases
             .iter()
@@ -189,6 +209,7 @@ impl Plan {
         let mut phases = phases;
         injections::add(injections, &mut phases, &names)?;
         let cleanup = section(CLEANUP, cleanup, "spec.cleanup", true, &mut names)?;
+        targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
         Ok(Self {
             digest: digest(spec),
             cycles: *cycles,
@@ -200,6 +221,9 @@ impl Plan {
                 min_success_rate: decimal(criteria.min_success_rate.as_deref(), "spec.criteria.minSuccessRate")?,
                 confidence: decimal(criteria.confidence.as_deref(), "spec.criteria.confidence")?,
             },
+            targets,
+            exclusive: exclusive.as_ref().map(|exclusive| exclusive.key.clone()),
+            rules,
             parameters,
             setup,
             phases,
@@ -275,7 +299,15 @@ fn section(
         return Ok(None);
     }
     let (leaves, stages) = leaf::flatten(steps, path, names)?;
-    Ok(Some(PhasePlan { name: name.into(), timeout: None, retry: None, leaves, stages, keep_going }))
+    Ok(Some(PhasePlan {
+        name: name.into(),
+        timeout: None,
+        retry: None,
+        leaves,
+        stages,
+        keep_going,
+        rules: names.rules.clone(),
+    }))
 }
 
 fn phase_plan(phase: &Phase, path: &str, names: &mut references::Names) -> Result<PhasePlan, PlanError> {
@@ -289,6 +321,7 @@ fn phase_plan(phase: &Phase, path: &str, names: &mut references::Names) -> Resul
         leaves,
         stages,
         keep_going: false,
+        rules: names.rules.clone(),
     })
 }
 
@@ -313,5 +346,5 @@ fn decimal(text: Option<&str>, path: &str) -> Result<Option<f64>, PlanError> {
 
 /// The variables that every expression of a run can use.
 pub(super) fn base_roots() -> Roots {
-    Roots::new(["run", "cycle", "params", "steps", "phases"])
+    Roots::new(["run", "cycle", "params", "roles", "targets", "steps", "phases"])
 }

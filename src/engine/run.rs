@@ -23,8 +23,8 @@ use crate::api::{
 };
 
 use super::{
-    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, objects, pass, text,
-    verdict,
+    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, lock, objects, pass,
+    targets, text, verdict,
 };
 
 /// How long a run waits for rights, accounts and kinds that it needs before it gives up.
@@ -39,11 +39,13 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
         return;
     }
     if status.attempt != attempt {
+        status.roles.clone_from(&plan.targets.roles);
         // What was found out so far is about the attempt before, with another spec.
         status.phase = RunPhase::Validating;
         context.ask(Effect::Validate);
         return conditions::describe(Some(plan), status, context);
     }
+    targets::observe(plan, status, context);
     for round in 0..=MAX_ROUNDS {
         let before = status.clone();
         turn(plan, status, context);
@@ -92,7 +94,7 @@ fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -
     }
     if context.deleting() && (!has_finalizer || status.started_at.is_none()) {
         // Nothing was done for it that would have to be undone.
-        if has_finalizer {
+        if has_finalizer && lock::release(status, context) {
             context.ask(Effect::RemoveFinalizer);
         }
         return false;
@@ -113,7 +115,8 @@ fn accept(digest: &str, status: &mut SoakRunStatus, context: &mut Context<'_>) -
 /// An ended run costs nothing but its pods' deletion, its finalizer's and, at its time, its own.
 fn after_the_end(status: &SoakRunStatus, has_finalizer: bool, context: &mut Context<'_>) {
     objects::retire_pods(status, context);
-    if has_finalizer {
+    let is_clean = !has_finalizer || (lock::release(status, context) && !objects::are_pods_left(status, context));
+    if has_finalizer && is_clean {
         context.ask(Effect::RemoveFinalizer);
     }
     if let (Some(ttl), Some(finished)) = (context.run.spec.ttl_after_finished, status.finished_at)
@@ -141,6 +144,9 @@ fn turn(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
             return finish_by_ending(status, context);
         }
         if status.suspended_at.is_some() {
+            return;
+        }
+        if !lock::acquire(plan, status, context) {
             return;
         }
         status.started_at = Some(context.now);

@@ -53,6 +53,13 @@ fn base(plan: &Plan, run: &SoakRun, status: &SoakRunStatus, cycle: u32) -> Scope
     );
     scope.set("cycle", json!({"number": cycle}));
     scope.set("params", json!(plan.parameters));
+    scope.set("roles", json!(status.roles));
+    let targets: Map<String, Value> = status
+        .targets
+        .iter()
+        .map(|target| (target.name.clone(), json!({"reachable": target.reachable, "version": target.version})))
+        .collect();
+    scope.set("targets", Value::Object(targets));
     scope.set("steps", json!({}));
     scope.set("phases", json!({}));
     scope

@@ -59,7 +59,7 @@ impl StepEnd {
     }
 
     fn with_failure(reason: impl Into<String>, message: impl Into<String>, transient: bool) -> Self {
-        let failure = Failure { reason: reason.into(), message: message.into(), transient, exit_code: None };
+        let failure = Failure { reason: reason.into(), message: message.into(), transient, ..Failure::default() };
         Self { failure: Some(failure), ..Self::default() }
     }
 }
@@ -142,6 +142,39 @@ pub struct PodSeen {
     pub ended: bool,
     /// It is being deleted already.
     pub deleting: bool,
+    /// The target that it is on; empty for the cluster that the operator runs in.
+    pub target: String,
+}
+
+/// What is known of a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetSeen {
+    /// Its API server answers to the credentials.
+    pub reachable: bool,
+    /// A stable word.
+    pub reason: String,
+    /// One sentence for people.
+    pub message: String,
+    /// The version of its API server.
+    pub version: Option<String>,
+    /// How long its API server took to answer.
+    pub latency_millis: Option<i64>,
+    /// The run may have pods there that are not known: they have not been listed (yet).
+    pub pods_unknown: bool,
+}
+
+/// What is known of the key of `spec.exclusive`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LockSeen {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// The run holds it.
+    Held,
+    /// Another run holds it.
+    HeldBy(String),
+    /// The run does not hold it (any more).
+    Free,
 }
 
 /// Everything that the shell knows about the outside when it asks for a decision.
@@ -159,6 +192,17 @@ pub struct Seen {
     pub summary: RecordSeen,
     /// Names (see [`held_name`](super::held_name)) of held objects that are known to be gone, or not the run's.
     pub released: Vec<String>,
+    /// The targets by name. One that is not here counts as reachable.
+    pub targets: BTreeMap<String, TargetSeen>,
+    /// The key of `spec.exclusive`.
+    pub lock: LockSeen,
     /// The run's pods, or none while the watch has not caught up.
     pub pods: Vec<PodSeen>,
+}
+
+impl Seen {
+    /// Why nothing can be begun on a target, if nothing can.
+    pub fn away(&self, target: &str) -> Option<&TargetSeen> {
+        self.targets.get(target).filter(|target| !target.reachable)
+    }
 }

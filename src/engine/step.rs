@@ -29,6 +29,7 @@ pub(super) fn begin(
     leaf: &Leaf,
     step: &mut StepStatus,
     key: &StepKey,
+    target: Option<String>,
     scope: &Scope,
     held: &mut Vec<HeldObject>,
     context: &mut Context<'_>,
@@ -38,16 +39,23 @@ pub(super) fn begin(
     {
         return;
     }
+    if let Some(away) = target.as_deref().and_then(|target| context.seen.away(target)) {
+        let problem = format!("waits for target {}: {}", target.unwrap_or_default(), away.message);
+        return block(leaf, step, &problem, context);
+    }
+    // The intent names the cluster: what swaps the roles later does not move it.
+    step.target = target;
+    step.blocked_at = None;
     step.attempt += 1;
     let key = StepKey { attempt: step.attempt, ..key.clone() };
     step.state = StepState::Active;
     step.started_at = Some(context.now);
     (step.running_at, step.stopping_at, step.finished_at, step.not_before) = (None, None, None, None);
-    (step.transient, step.pod, step.node, step.exit_code) = (None, None, None, None);
+    (step.transient, step.class, step.pod, step.node, step.exit_code) = (None, None, None, None, None);
     step.reason.clear();
     step.message.clear();
     step.outputs.clear();
-    match super::objects::held_object(leaf, &key, scope, context.run) {
+    match super::objects::held_object(leaf, &key, step.target.as_deref(), scope, context.run) {
         Ok(Some(object)) => {
             if held.len() >= MAX_HELD {
                 return fail(
@@ -69,6 +77,19 @@ pub(super) fn begin(
         step.running_at = Some(context.now);
     } else {
         context.ask(Effect::Begin(key));
+    }
+}
+
+/// Lets a step wait whose target can't be reached, for at most as long as it may run.
+fn block(leaf: &Leaf, step: &mut StepStatus, problem: &str, context: &mut Context<'_>) {
+    let since = *step.blocked_at.get_or_insert(context.now);
+    step.reason = reason::TARGET_UNREACHABLE.into();
+    step.message = text::cut(problem, text::MESSAGE);
+    if context.reached(since + leaf.timeout.as_chrono()) {
+        step.state = StepState::Failed;
+        step.transient = Some(true);
+        step.finished_at = Some(context.now);
+        classify(leaf, step);
     }
 }
 
@@ -170,6 +191,10 @@ fn absent(leaf: &Leaf, step: &mut StepStatus, key: &StepKey, scope: &Scope, cont
         return;
     }
     if matches!(leaf.action.beginning(), Beginning::Looks | Beginning::Repeatable) {
+        // It is begun again once its cluster can be asked.
+        if step.target.as_deref().is_some_and(|target| context.seen.away(target).is_some()) {
+            return time_out(leaf, step, key, scope, context);
+        }
         return context.ask(Effect::Begin(key.clone()));
     }
     remember(step, "Lost", "its intent was written, but nothing came of it", true, context.now);
@@ -246,6 +271,7 @@ fn finish_failed(leaf: &Leaf, step: &mut StepStatus, scope: &Scope, context: &mu
     step.failures += 1;
     step.lost = 0;
     step.finished_at = step.finished_at.or(Some(context.now));
+    classify(leaf, step);
     let failure = failure_of(step);
     let again =
         leaf.retry.as_ref().filter(|retry| step.failures <= retry.limit && holds(retry.when.as_ref(), &failure, scope));
@@ -274,7 +300,16 @@ pub(super) fn failure_of(step: &StepStatus) -> Failure {
         message: step.message.clone(),
         transient: step.transient.unwrap_or(false),
         exit_code: step.exit_code,
+        class: step.class,
     }
+}
+
+/// Notes what the failure of a step counts as.
+fn classify(leaf: &Leaf, step: &mut StepStatus) {
+    let mut failure = failure_of(step);
+    leaf.rules.classify(&mut failure);
+    step.class = failure.class;
+    step.transient = Some(failure.transient);
 }
 
 fn fail(step: &mut StepStatus, reason: &str, message: &str, now: DateTime<Utc>) {
@@ -289,7 +324,7 @@ fn succeed(step: &mut StepStatus, now: DateTime<Utc>) {
     step.state = StepState::Succeeded;
     step.reason.clear();
     step.message.clear();
-    step.transient = None;
+    (step.transient, step.class) = (None, None);
     step.lost = 0;
     step.finished_at = step.finished_at.or(Some(now));
 }

@@ -22,6 +22,8 @@ pub struct Summary {
     pub interval: Option<(f64, f64)>,
     /// The interval's confidence.
     pub confidence: f64,
+    /// Share and interval as they are when cycles that failed transiently are left out; none without such.
+    pub without_transient: Option<(f64, f64, f64)>,
     /// The distribution of each duration (in seconds) and numeric output.
     pub metrics: Vec<(String, Sketch)>,
 }
@@ -34,6 +36,7 @@ pub fn summarize(plan: &Plan, status: &SoakRunStatus) -> Summary {
         success_rate: rate(passed, trials),
         interval: analysis::wilson_interval(passed, trials, confidence).map(|interval| (interval.low, interval.high)),
         confidence,
+        without_transient: without_transient(status, confidence),
         metrics: status
             .metrics
             .iter()
@@ -46,7 +49,13 @@ pub fn summarize(plan: &Plan, status: &SoakRunStatus) -> Summary {
 pub(super) fn shown_rate(plan: &Plan, status: &SoakRunStatus) -> String {
     let summary = summarize(plan, status);
     match (summary.success_rate, summary.interval) {
-        (Some(rate), Some((low, high))) => format!("{rate:.3} ({low:.3}-{high:.3})"),
+        (Some(rate), Some((low, high))) => {
+            let without = summary.without_transient.map_or_else(String::new, |(rate, low, high)| {
+                let failures = status.cycles.transient_failures;
+                format!("; {rate:.3} ({low:.3}-{high:.3}) without {failures} transient")
+            });
+            format!("{rate:.3} ({low:.3}-{high:.3}){without}")
+        }
         _ => String::new(),
     }
 }
@@ -147,6 +156,13 @@ pub(super) fn final_words(status: &SoakRunStatus) -> (String, String) {
 /// Cycles that told something. Those that were stopped count neither way.
 fn trials(status: &SoakRunStatus) -> u64 {
     u64::from(status.cycles.passed) + u64::from(status.cycles.failed)
+}
+
+fn without_transient(status: &SoakRunStatus, confidence: f64) -> Option<(f64, f64, f64)> {
+    let transient = u64::from(status.cycles.transient_failures);
+    let (passed, trials) = (u64::from(status.cycles.passed), trials(status).saturating_sub(transient));
+    let interval = analysis::wilson_interval(passed, trials, confidence)?;
+    (transient > 0).then(|| rate(passed, trials)).flatten().map(|rate| (rate, interval.low, interval.high))
 }
 
 fn rate(passed: u64, trials: u64) -> Option<f64> {

@@ -14,7 +14,7 @@ pub(super) struct Refused(pub(super) String);
 
 /// Whether an address leads to the operator's own host or link, where services trust whoever can reach them (the
 /// metadata service of clouds among them).
-pub(super) fn is_local(address: IpAddr) -> bool {
+pub fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_local_v4(v4),
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| is_local_v6(v6), is_local_v4),

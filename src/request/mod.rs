@@ -11,6 +11,7 @@ use reqwest::{
 };
 use serde_json::{Map, Value, json};
 
+pub use address::is_local;
 use address::{Guard, Refused, check_literal};
 
 /// Most of a body that is read; the rest is not looked at.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::api::status::{Failure, Outcome, OutputValue, PastAttempt, Section, StepState};
+use crate::api::status::{Failure, FailureClass, Outcome, OutputValue, PastAttempt, Section, StepState};
 
 /// The version of [`CycleRecord`]'s layout. Fields may be added within a version; none changes its meaning or goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,18 @@ pub struct Environment {
     pub spec_digest: String,
     /// Generation of the spec.
     pub spec_generation: i64,
+    /// The commit that the run's manifest is from, as its annotation `soak.dev/git-commit` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_commit: Option<String>,
+    /// Who asked for the run, as its annotation `soak.dev/requested-by` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+    /// The target that played each role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, String>,
+    /// The version of each target's API server.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub targets: BTreeMap<String, String>,
     /// The seed of the run's random choices, if it makes any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -100,6 +112,12 @@ pub struct StepRecord {
     /// Whether the failure might have gone away by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transient: Option<bool>,
+    /// What the failure counts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// The target that the last attempt worked on; absent for the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The values that it handed on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "outputs")]

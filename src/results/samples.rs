@@ -35,6 +35,7 @@ pub(super) fn environment() -> Environment {
         spec_digest: "sha256:0123456789abcdef0123456789abcdef".into(),
         spec_generation: 1,
         seed: Some(42),
+        ..Environment::default()
     }
 }
 
@@ -44,6 +45,7 @@ fn failure() -> Failure {
         message: "step checks/rpo: not within 1m".into(),
         transient: true,
         exit_code: Some(124),
+        class: None,
     }
 }
 

@@ -109,6 +109,12 @@ pub struct SummaryRecord {
     /// The share of cycles that passed; absent when none passed or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<SuccessRate>,
+    /// The same without cycles that failed transiently; absent when none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_rate_without_transient: Option<SuccessRate>,
+    /// How often the roles of the targets swapped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub role_swaps: u32,
     /// Distributions over all cycles. A metric without values is left out.
     pub metrics: Vec<MetricSummary>,
     /// The newest cycles, oldest first.
@@ -129,13 +135,20 @@ pub struct SummaryRecord {
     pub environment: Environment,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 impl SummaryRecord {
     /// Leaves out numbers that JSON can't tell. They come from metrics without values, and no value is better than a wrong one.
     pub(super) fn keep_finite(&mut self) {
         self.metrics.retain(MetricSummary::is_finite);
         self.seconds = self.seconds.filter(|seconds| seconds.is_finite());
-        self.success_rate = self
-            .success_rate
-            .filter(|rate| [rate.rate, rate.lower, rate.upper, rate.confidence].iter().all(|value| value.is_finite()));
+        for rate in [&mut self.success_rate, &mut self.success_rate_without_transient] {
+            *rate = rate.filter(|rate| {
+                [rate.rate, rate.lower, rate.upper, rate.confidence].iter().all(|value| value.is_finite())
+            });
+        }
     }
 }

@@ -191,8 +191,13 @@ fn built(kind: &PassKind) -> CycleRecord {
         );
         steps.push(step(step_kind, pod));
     }
-    let failure =
-        Failure { reason: "r".repeat(128), message: text("\"", kind.message), transient: true, exit_code: Some(1) };
+    let failure = Failure {
+        reason: "r".repeat(128),
+        message: text("\"", kind.message),
+        transient: true,
+        exit_code: Some(1),
+        class: None,
+    };
     let template = &pass().phases[0];
     let phases = steps.chunks(256_usize.div_ceil(kind.phases)).map(|steps| PhaseStatus {
         failure: Some(failure.clone()),

@@ -125,7 +125,21 @@ impl StepContext<'_> {
 
     /// The annotations of what this attempt makes.
     pub(super) fn annotations(&self) -> Vec<(&'static str, String)> {
-        vec![(label::CREATED_BY, self.run.uid.clone()), (label::STEP, self.key.step.clone())]
+        let mut annotations = vec![(label::CREATED_BY, self.run.uid.clone()), (label::STEP, self.key.step.clone())];
+        if self.cluster.remote {
+            annotations.push((label::RUN, self.run.name.clone()));
+        }
+        annotations
+    }
+
+    /// The owner reference to the run; none on another cluster, which does not know the run.
+    pub(super) fn owner_reference(&self) -> Option<Value> {
+        (!self.cluster.remote).then(|| self.run.owner_reference())
+    }
+
+    /// The account of pods that name none. On another cluster the run's account need not exist.
+    pub(super) fn pod_account(&self) -> Option<&str> {
+        (!self.cluster.remote).then_some(&*self.run.service_account)
     }
 }
 
@@ -156,6 +170,11 @@ pub struct Follow {
 }
 
 impl Follow {
+    /// Whether what it watches is still watched: the cluster may have been connected to anew.
+    pub fn is_alive(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_alive)
+    }
+
     /// Remembers that what the attempt made was there.
     pub(super) fn mark_existing(&self) {
         self.existed.store(true, Ordering::Relaxed);

@@ -43,6 +43,7 @@ fn as_resource(step: &InjectStep, ctx: &StepContext<'_>) -> ResourceStep {
         manifest,
         success_condition: String::new(),
         failure_condition: None,
+        target: None,
         delete_after: DeleteAfter::Cycle,
     }
 }

@@ -16,7 +16,10 @@ use super::{
     trial::{self, Untried},
 };
 use crate::{
-    api::step::{JobStep, ResourceRef},
+    api::{
+        names::label,
+        step::{JobStep, ResourceRef},
+    },
     cluster::{
         access::Right,
         error::{ApiFailure, Class},
@@ -26,7 +29,7 @@ use crate::{
 
 /// The manifest of an attempt's Job.
 pub(super) fn manifest(ctx: &StepContext<'_>, step: &JobStep) -> Result<Value, StepEnd> {
-    let JobStep { metadata, spec } = step;
+    let JobStep { target: _, metadata, spec } = step;
     let rendered = ctx.render(&json!({"metadata": metadata, "spec": spec}))?;
     Ok(build(rendered, ctx))
 }
@@ -38,7 +41,9 @@ fn build(mut job: Value, ctx: &StepContext<'_>) -> Value {
     metadata.retain(|field, _| matches!(field.as_str(), "labels" | "annotations"));
     metadata.insert("name".into(), json!(ctx.attempt_name()));
     metadata.insert("namespace".into(), json!(ctx.run.namespace));
-    metadata.insert("ownerReferences".into(), json!([ctx.run.owner_reference()]));
+    if let Some(owner) = ctx.owner_reference() {
+        metadata.insert("ownerReferences".into(), json!([owner]));
+    }
     for (field, marks) in [("labels", ctx.labels()), ("annotations", ctx.annotations())] {
         let map = as_object(metadata.entry(field).or_insert(Value::Null));
         map.extend(marks.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
@@ -53,7 +58,9 @@ fn build(mut job: Value, ctx: &StepContext<'_>) -> Value {
     labels.extend(run_labels(ctx.run).into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
     let pod = as_object(template.entry("spec").or_insert(Value::Null));
     pod.entry("restartPolicy").or_insert(json!("Never"));
-    pod.entry("serviceAccountName").or_insert(json!(ctx.run.service_account));
+    if let Some(account) = ctx.pod_account() {
+        pod.entry("serviceAccountName").or_insert(json!(account));
+    }
     let env = environment(ctx);
     for list in ["containers", "initContainers"] {
         for container in pod.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -113,10 +120,7 @@ impl StepKind for JobStep {
             // It may not have reached the watch yet; whether it is gone is asked by confirm_absent.
             Told::Object(Value::Null) => StepSeen::Unknown,
             Told::Object(job) => {
-                let owned = job["metadata"]["ownerReferences"]
-                    .as_array()
-                    .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *ctx.run.uid));
-                if !owned {
+                if !is_ours(ctx, &job) {
                     return StepSeen::Unknown;
                 }
                 follow.mark_existing();
@@ -161,6 +165,16 @@ impl StepKind for JobStep {
     async fn dry_run(&self, ctx: &StepContext<'_>) -> Result<(), Untried> {
         trial::create(&target(ctx).await?, &manifest(ctx, self)?).await
     }
+}
+
+/// Whether the run made a Job; on another cluster its marks tell, here its owner does.
+fn is_ours(ctx: &StepContext<'_>, job: &Value) -> bool {
+    let metadata = &job["metadata"];
+    if ctx.cluster.remote {
+        return metadata["annotations"][label::CREATED_BY] == *ctx.run.uid;
+    }
+    let owners = metadata["ownerReferences"].as_array();
+    owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *ctx.run.uid))
 }
 
 fn judge(job: &Value) -> StepSeen {

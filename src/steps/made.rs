@@ -30,7 +30,7 @@ pub(super) enum Whose {
 }
 
 /// Reads the marks that [`StepContext::labels`] and [`StepContext::annotations`] leave.
-pub(super) fn whose(ctx: &StepContext<'_>, object: &DynamicObject) -> Whose {
+pub(super) fn whose(ctx: &StepContext<'_>, object: &impl Resource) -> Whose {
     let meta = object.meta();
     let created_by = meta.annotations.as_ref().and_then(|annotations| annotations.get(label::CREATED_BY));
     if created_by != Some(&ctx.run.uid) {
@@ -41,8 +41,11 @@ pub(super) fn whose(ctx: &StepContext<'_>, object: &DynamicObject) -> Whose {
     if same { Whose::ThisAttempt } else { Whose::ThisRun }
 }
 
-/// Whether the run is the controller of an object.
-pub(super) fn is_owned(ctx: &StepContext<'_>, object: &DynamicObject) -> bool {
+/// Whether the run is the controller of an object. On another cluster there are no owners, and the marks of the attempt tell.
+pub(super) fn is_owned(ctx: &StepContext<'_>, object: &impl Resource) -> bool {
+    if ctx.cluster.remote {
+        return whose(ctx, object) == Whose::ThisAttempt;
+    }
     let owners = object.meta().owner_references.as_deref().unwrap_or_default();
     crate::switches::without("uid-check")
         || owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid)

@@ -38,13 +38,14 @@ pub fn coordinates_key(coordinates: &Coordinates) -> StepKey {
 }
 
 /// The run's pods that are in the cluster, for [`Seen::pods`](crate::engine::seen::Seen::pods).
-pub fn pods_seen(cluster: &Cluster, run_uid: &str) -> Vec<PodSeen> {
+pub fn pods_seen(target: &str, cluster: &Cluster, run_uid: &str) -> Vec<PodSeen> {
     let seen = |pod: &PodSummary| PodSeen {
         name: pod.name.clone(),
         uid: pod.uid.clone(),
         key: pod.coordinates.as_ref().map(coordinates_key),
         ended: pod.ended(),
         deleting: pod.deleting_at.is_some(),
+        target: target.to_owned(),
     };
     cluster.pods.pods_of(run_uid).iter().map(|pod| seen(pod)).collect()
 }
@@ -92,8 +93,8 @@ pub(super) fn manifest(ctx: &StepContext<'_>, step: &PodStep) -> Result<Value, S
     let parts = PodParts {
         name: ctx.attempt_name(),
         namespace: &ctx.run.namespace,
-        owner: ctx.run.owner_reference(),
-        service_account: &ctx.run.service_account,
+        owner: ctx.owner_reference(),
+        service_account: ctx.pod_account(),
         labels: ctx.labels(),
         annotations: ctx.annotations(),
         env: environment(ctx),
@@ -160,8 +161,7 @@ impl StepKind for PodStep {
                 StepSeen::Absent
             }
             Ok(Some(pod)) => {
-                let owners = pod.metadata.owner_references.unwrap_or_default();
-                if owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == ctx.run.uid) {
+                if made::is_owned(ctx, &pod) {
                     StepSeen::Unknown
                 } else {
                     StepSeen::Ended(StepEnd::failed(
@@ -217,6 +217,9 @@ impl StepKind for PodStep {
     fn rights(&self, it: &Use) -> Vec<Right> {
         let mut rights = it.rights(&["create", "get", "patch", "delete"]);
         rights.push(it.right("get").on("log"));
+        if it.remote {
+            rights.extend(it.rights(&["list", "watch"]));
+        }
         rights
     }
 

@@ -17,8 +17,10 @@ const MAX_FILES_BYTES: usize = 200_000;
 pub(super) struct PodParts<'a> {
     pub(super) name: String,
     pub(super) namespace: &'a str,
-    pub(super) owner: Value,
-    pub(super) service_account: &'a str,
+    /// None on another cluster, which does not know the run.
+    pub(super) owner: Option<Value>,
+    /// None where the namespace's default account runs pods.
+    pub(super) service_account: Option<&'a str>,
     pub(super) labels: Vec<(&'static str, String)>,
     pub(super) annotations: Vec<(&'static str, String)>,
     pub(super) env: Vec<(&'static str, String)>,
@@ -39,7 +41,7 @@ pub(super) fn build(mut pod: Value, parts: PodParts<'_>) -> Result<Value, String
             super::manifest::coerce_text(value);
         }
     }
-    let PodStep { image, command, args, env, resources, files, results_file, template } =
+    let PodStep { target: _, image, command, args, env, resources, files, results_file, template } =
         serde_json::from_value(pod).map_err(|error| error.to_string())?;
 
     let mut main = Map::from_iter([("name".to_owned(), json!(MAIN))]);
@@ -136,7 +138,7 @@ fn own(manifest: &mut Value, parts: PodParts<'_>, results_file: Option<String>) 
     metadata.remove("generateName");
     metadata.insert("name".into(), json!(name));
     metadata.insert("namespace".into(), json!(namespace));
-    metadata.insert("ownerReferences".into(), json!([owner]));
+    metadata.insert("ownerReferences".into(), json!(owner.into_iter().collect::<Vec<_>>()));
     let map = as_object(metadata.entry("labels").or_insert(Value::Null));
     map.extend(labels.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
     let map = as_object(metadata.entry("annotations").or_insert(Value::Null));
@@ -147,7 +149,9 @@ fn own(manifest: &mut Value, parts: PodParts<'_>, results_file: Option<String>) 
     let spec = as_object(&mut manifest["spec"]);
     // The operator owns retries: a container that is started again would run twice under one name.
     spec.insert("restartPolicy".into(), json!("Never"));
-    spec.entry("serviceAccountName").or_insert(json!(service_account));
+    if let Some(account) = service_account {
+        spec.entry("serviceAccountName").or_insert(json!(account));
+    }
     // The kubelet keeps this deadline even while the operator is down.
     let own_deadline = spec.get("activeDeadlineSeconds").and_then(Value::as_u64).unwrap_or(u64::MAX);
     spec.insert("activeDeadlineSeconds".into(), json!(deadline_seconds.max(1).min(own_deadline)));
@@ -192,8 +196,8 @@ mod tests {
         PodParts {
             name: "run-load-c3-0123456789".into(),
             namespace: "team",
-            owner: json!({"kind": "SoakRun", "name": "run", "uid": "u", "controller": true}),
-            service_account: "soak",
+            owner: Some(json!({"kind": "SoakRun", "name": "run", "uid": "u", "controller": true})),
+            service_account: Some("soak"),
             labels: vec![(label::RUN_UID, "u".into()), (label::STEP, "load".into())],
             annotations: vec![(label::STEP, "load".into())],
             env: vec![("SOAK_RUN", "run".into()), ("SOAK_CYCLE", "3".into())],

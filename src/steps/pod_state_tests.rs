@@ -18,7 +18,7 @@ fn pod(status: &Value, deletion: Option<&str>) -> PodSummary {
         pod.metadata.deletion_timestamp = serde_json::from_value(json!(at)).unwrap();
         pod.metadata.deletion_grace_period_seconds = Some(30);
     }
-    PodSummary::of(pod).unwrap()
+    PodSummary::of(pod, false).unwrap()
 }
 
 fn main_state(state: &Value) -> Value {

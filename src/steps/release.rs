@@ -50,7 +50,7 @@ impl Released {
 
 /// Deletes an object as the tenant, if this run created it: by uid, its dependents in the background.
 pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject) -> Released {
-    let HeldObject { api_version, kind, namespace, name, until: _, releasing_at: _ } = held;
+    let HeldObject { api_version, kind, namespace, name, target: _, until: _, releasing_at: _ } = held;
     let namespace = if namespace.is_empty() { &run.namespace } else { namespace };
     if !is_path_segment(name) || !is_path_segment(namespace) {
         // Nothing was ever created under such a name.

@@ -35,9 +35,12 @@ const LEAVING: (u32, Duration) = (40, Duration::from_millis(500));
 pub(super) async fn manifest(ctx: &StepContext<'_>, step: &ResourceStep) -> Result<(Target, Value), Unresolved> {
     let (target, mut manifest) = prepare(ctx, &step.manifest, Some(ctx.attempt_name())).await?;
     mark(&mut manifest, ctx.labels(), ctx.annotations());
-    if target.kind.namespaced && target.namespace == ctx.run.namespace {
+    if let Some(owner) = ctx.owner_reference()
+        && target.kind.namespaced
+        && target.namespace == ctx.run.namespace
+    {
         // Not the controller: kinds such as workflows may want one of their own.
-        let mut owner = ctx.run.owner_reference();
+        let mut owner = owner;
         owner["controller"] = json!(false);
         if let Some(owners) = manifest["metadata"].get_mut("ownerReferences").and_then(Value::as_array_mut) {
             owners.push(owner);

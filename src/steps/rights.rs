@@ -15,6 +15,8 @@ pub(super) struct Use {
     kind: Kind,
     namespace: String,
     name: String,
+    /// On another cluster the kubeconfig's user watches pods too; here the operator does.
+    pub(super) remote: bool,
 }
 
 impl Use {
@@ -71,6 +73,6 @@ pub(super) async fn needed(ctx: &StepContext<'_>, reference: &ResourceRef) -> Re
     let kind = ctx.cluster.kinds.get(&group_version_kind(api_version, kind)).await?;
     let namespace =
         namespace.clone().filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| ctx.run.namespace.clone());
-    let it = Use { kind, namespace, name: name.clone() };
+    let it = Use { kind, namespace, name: name.clone(), remote: ctx.cluster.remote };
     Ok(each_kind!(&ctx.leaf.action, step => step.rights(&it)))
 }

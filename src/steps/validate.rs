@@ -19,6 +19,7 @@ use crate::{
         Cluster,
         access::{Right, missing_rights},
         error::{ApiFailure, Class},
+        targets::RunClusters,
     },
     engine::{
         expr::Scope,
@@ -40,10 +41,10 @@ pub async fn validate(
     plan: &Plan,
     run: &RunIdentity,
     scope: &Scope,
-    cluster: &Cluster,
+    clusters: &RunClusters,
     settings: &Settings,
 ) -> Validation {
-    match checks(plan, run, scope, cluster, settings).await {
+    match checks(plan, run, scope, clusters, settings).await {
         Ok(()) => Validation::Accepted,
         Err(refusal) => refusal,
     }
@@ -53,10 +54,15 @@ async fn checks(
     plan: &Plan,
     run: &RunIdentity,
     scope: &Scope,
-    cluster: &Cluster,
+    clusters: &RunClusters,
     settings: &Settings,
 ) -> Result<(), Validation> {
-    account_exists(cluster, run).await?;
+    account_exists(&clusters.own, run).await?;
+    for (target, (_, health)) in &clusters.remotes {
+        if !health.reachable {
+            return Err(not_yet(reason::TARGET_UNREACHABLE, format!("target {target}: {}", health.message)));
+        }
+    }
     let steps: Vec<(StepKey, &Leaf)> = [Section::Setup, Section::Cycle, Section::Cleanup]
         .into_iter()
         .flat_map(|section| {
@@ -65,22 +71,22 @@ async fn checks(
                 .flat_map(move |phase| phase.leaves.iter().map(move |leaf| (key(section, &phase.name, leaf), leaf)))
         })
         .collect();
-    let contexts: Vec<StepContext<'_>> = steps
-        .iter()
-        .map(|(key, leaf)| StepContext {
-            run,
-            key,
-            leaf,
-            scope,
-            cluster,
-            settings,
-            started_at: Utc::now(),
-            stopping_since: None,
-        })
-        .collect();
+    // A step that a role sends to one cluster and then to the other is tried on both.
+    let mut contexts: Vec<StepContext<'_>> = Vec::new();
+    for (key, leaf) in &steps {
+        for target in plan.targets.possible_for(leaf) {
+            let cluster =
+                clusters.get(&target).map_err(|failure| not_yet(reason::TARGET_UNREACHABLE, failure.message))?;
+            let started_at = Utc::now();
+            contexts.push(StepContext { run, key, leaf, scope, cluster, settings, started_at, stopping_since: None });
+        }
+    }
     let made = Promised::of(&contexts);
-    namespaces_exist(&contexts, &made).await?;
-    rights_are_there(&contexts, &made).await?;
+    for (target, cluster) in clusters.all() {
+        let there = || contexts.iter().filter(|ctx| ctx.cluster.watches.is_same(&cluster.watches));
+        namespaces_exist(there(), cluster, &made).await?;
+        rights_are_there(there(), target, &made).await?;
+    }
     // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
     let tries: Vec<BoxFuture<'_, Result<(), Validation>>> =
         contexts.iter().map(|ctx| try_step(ctx, &made).boxed()).collect();
@@ -147,7 +153,11 @@ async fn account_exists(cluster: &Cluster, run: &RunIdentity) -> Result<(), Vali
     }
 }
 
-async fn namespaces_exist(contexts: &[StepContext<'_>], made: &Promised) -> Result<(), Validation> {
+async fn namespaces_exist<'a>(
+    contexts: impl Iterator<Item = &'a StepContext<'a>>,
+    cluster: &Cluster,
+    made: &Promised,
+) -> Result<(), Validation> {
     let mut wanted: BTreeMap<String, &str> = BTreeMap::new();
     for ctx in contexts {
         if let Reference::Known(it) = reference(ctx)
@@ -157,8 +167,7 @@ async fn namespaces_exist(contexts: &[StepContext<'_>], made: &Promised) -> Resu
             wanted.entry(namespace).or_insert(&ctx.leaf.field);
         }
     }
-    let Some(first) = contexts.first() else { return Ok(()) };
-    let namespaces: Api<Namespace> = Api::all(first.cluster.tenants.operator().clone());
+    let namespaces: Api<Namespace> = Api::all(cluster.tenants.operator().clone());
     for (namespace, field) in wanted {
         if made.namespaces.contains(&namespace) {
             continue;
@@ -173,9 +182,15 @@ async fn namespaces_exist(contexts: &[StepContext<'_>], made: &Promised) -> Resu
     Ok(())
 }
 
-async fn rights_are_there(contexts: &[StepContext<'_>], made: &Promised) -> Result<(), Validation> {
+async fn rights_are_there<'a>(
+    contexts: impl Iterator<Item = &'a StepContext<'a>>,
+    target: &str,
+    made: &Promised,
+) -> Result<(), Validation> {
     let mut rights: BTreeMap<Right, &str> = BTreeMap::new();
+    let mut first = None;
     for ctx in contexts {
+        first = first.or(Some(ctx));
         let Reference::Known(it) = reference(ctx) else { continue };
         match needed(ctx, &it).await {
             Ok(all) => all.into_iter().for_each(|right| {
@@ -190,7 +205,7 @@ async fn rights_are_there(contexts: &[StepContext<'_>], made: &Promised) -> Resu
             }
         }
     }
-    let Some(first) = contexts.first() else { return Ok(()) };
+    let Some(first) = first else { return Ok(()) };
     let client = first.client().map_err(|failure| Validation::Invalid {
         reason: reason::INVALID_SPEC.into(),
         message: format!("spec.serviceAccountName: {}", failure.message),
@@ -203,9 +218,14 @@ async fn rights_are_there(contexts: &[StepContext<'_>], made: &Promised) -> Resu
     let more = missing.len().saturating_sub(NAMED_RIGHTS);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let field = rights.get(one).copied().unwrap_or_default();
+    let who = if first.cluster.remote {
+        format!("the user of target {target}'s kubeconfig")
+    } else {
+        format!("service account {}", first.run.account())
+    };
     Err(not_yet(
         reason::PERMISSION_DENIED,
-        format!("service account {} may not {}{more}; first needed by {field}", first.run.account(), named.join(", ")),
+        format!("{who} may not {}{more}; first needed by {field}", named.join(", ")),
     ))
 }
 

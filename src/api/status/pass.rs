@@ -50,6 +50,32 @@ impl StepState {
     }
 }
 
+/// Whose a failure is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum FailureClass {
+    /// It may go away by itself: a server that could not be asked, a conflict, an eviction, an image that was not pulled.
+    Transient,
+    /// What was expected did not hold.
+    #[default]
+    Assertion,
+    /// A limit of time was reached.
+    Timeout,
+    /// The harness failed, or what it needs was not there: rights, quota, a cluster, an attempt that left no trace.
+    Infrastructure,
+}
+
+impl FailureClass {
+    /// The word that is written into statuses and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "Transient",
+            Self::Assertion => "Assertion",
+            Self::Timeout => "Timeout",
+            Self::Infrastructure => "Infrastructure",
+        }
+    }
+}
+
 /// A value that a step handed on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -143,6 +169,15 @@ pub struct StepStatus {
     /// Whether the failure may go away by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transient: Option<bool>,
+    /// What the failure counts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// The target that the current attempt works on; absent for the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Since when it can't begin because its target can't be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_at: Option<DateTime<Utc>>,
     /// The pod that runs or ran the current attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
@@ -203,6 +238,9 @@ pub struct Failure {
     /// The exit code behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What it counts as; absent in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
 }
 
 /// The setup, one cycle or the cleanup: a sequence of phases that is run once and leaves one record.

@@ -10,6 +10,10 @@ use super::{Beginning, Conditions, DeleteAfter, Made, StepSpec, is_false, schema
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object, complete with apiVersion, kind and metadata.name.
     #[schemars(schema_with = "schema::object")]
     pub manifest: Value,
@@ -23,6 +27,10 @@ pub struct ApplyStep {
 
 impl StepSpec for ApplyStep {
     const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 
     fn conditions(&self) -> Conditions<'_> {
         Conditions::over("object")

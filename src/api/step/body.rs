@@ -103,6 +103,11 @@ impl Action {
         each_kind!(self, step => step.conditions())
     }
 
+    /// The target or role that it works on; none: the cluster that the operator runs in.
+    pub fn target(&self) -> Option<&str> {
+        each_kind!(self, step => step.target())
+    }
+
     /// The object that it makes and that is deleted later on.
     pub fn made(&self) -> Option<Made> {
         each_kind!(self, step => step.made())

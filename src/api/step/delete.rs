@@ -9,6 +9,10 @@ use super::{Beginning, ResourceRef, StepSpec, yes};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeleteStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object that is deleted.
     pub resource: ResourceRef,
     /// Ends only when the object is gone (default true).
@@ -21,4 +25,8 @@ pub struct DeleteStep {
 
 impl StepSpec for DeleteStep {
     const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 }

@@ -10,6 +10,10 @@ use super::{Beginning, DeleteAfter, Made, StepSpec, schema};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// Labels and annotations of the Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object")]
@@ -21,6 +25,10 @@ pub struct JobStep {
 
 impl StepSpec for JobStep {
     const BEGINNING: Beginning = Beginning::Runs;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 
     fn made(&self) -> Option<Made> {
         let head = json!({"apiVersion": "batch/v1", "kind": "Job"});

@@ -105,6 +105,11 @@ pub trait StepSpec: Serialize {
         Conditions::default()
     }
 
+    /// The target or role that it works on; none: the cluster that the operator runs in.
+    fn target(&self) -> Option<&str> {
+        None
+    }
+
     /// The object that it makes and that is deleted later on.
     fn made(&self) -> Option<Made> {
         None

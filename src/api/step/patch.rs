@@ -23,6 +23,10 @@ pub enum PatchType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object that is patched.
     pub resource: ResourceRef,
     /// `Merge` (default), `Json` or `Strategic`.
@@ -39,6 +43,10 @@ pub struct PatchStep {
 
 impl StepSpec for PatchStep {
     const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 
     fn conditions(&self) -> Conditions<'_> {
         Conditions::over("object")

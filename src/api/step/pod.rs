@@ -15,6 +15,10 @@ use super::{Beginning, StepSpec, schema};
     validation = ("has(self.image) || has(self.template)", "give the image, or a template whose first container has one")
 )]
 pub struct PodStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// Image of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -51,4 +55,8 @@ pub struct PodStep {
 
 impl StepSpec for PodStep {
     const BEGINNING: Beginning = Beginning::Runs;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 }

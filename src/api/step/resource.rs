@@ -10,6 +10,10 @@ use super::{Beginning, Conditions, DeleteAfter, MAX_EXPRESSION_BYTES, Made, Step
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object. Without metadata.name it gets a name of its own in every attempt.
     #[schemars(schema_with = "schema::object")]
     pub manifest: Value,
@@ -28,8 +32,12 @@ pub struct ResourceStep {
 impl StepSpec for ResourceStep {
     const BEGINNING: Beginning = Beginning::Runs;
 
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
     fn templates(&self) -> Value {
-        let Self { manifest, success_condition: _, failure_condition: _, delete_after: _ } = self;
+        let Self { target: _, manifest, success_condition: _, failure_condition: _, delete_after: _ } = self;
         json!({ "manifest": manifest })
     }
 

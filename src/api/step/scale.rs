@@ -10,6 +10,10 @@ use super::{Beginning, Conditions, ResourceRef, StepSpec, schema, yes};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object that is scaled.
     pub resource: ResourceRef,
     /// The number of replicas, or an expression that gives it.
@@ -22,6 +26,10 @@ pub struct ScaleStep {
 
 impl StepSpec for ScaleStep {
     const BEGINNING: Beginning = Beginning::Repeatable;
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
 
     fn conditions(&self) -> Conditions<'_> {
         Conditions::over("object")

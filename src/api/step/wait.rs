@@ -10,6 +10,10 @@ use super::{Beginning, Conditions, MAX_EXPRESSION_BYTES, ResourceRef, StepSpec};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitStep {
+    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub target: Option<String>,
     /// The object that is watched.
     pub resource: ResourceRef,
     /// CEL over `object` that ends the wait well. `object` is null while there is none, so `object == null` waits for a deletion.
@@ -24,8 +28,12 @@ pub struct WaitStep {
 impl StepSpec for WaitStep {
     const BEGINNING: Beginning = Beginning::Looks;
 
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
     fn templates(&self) -> Value {
-        let Self { resource, until: _, fail_when: _ } = self;
+        let Self { target: _, resource, until: _, fail_when: _ } = self;
         json!({ "resource": resource })
     }
 

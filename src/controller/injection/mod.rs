@@ -340,7 +340,7 @@ impl Visit<'_> {
             injection: identity,
             plan: plan.as_ref().ok(),
             seed,
-            cluster: &self.all.shell.cluster,
+            cluster: self.all.shell.clusters.own(),
             settings: &self.all.settings,
             decided_at,
             deadline: None,

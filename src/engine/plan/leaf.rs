@@ -7,6 +7,7 @@ use crate::api::{
 
 use super::{
     super::{
+        Rules,
         expr::{Condition, Expression, check_json},
         injection::draw,
     },
@@ -64,6 +65,8 @@ pub struct Leaf {
     pub failure: Option<Condition>,
     /// Values taken from `object` or `response` at its end.
     pub outputs: Vec<(String, Expression)>,
+    /// What its failures count as.
+    pub rules: Rules,
 }
 
 /// Flattens steps into leaves and the stages that begin them.
@@ -155,5 +158,6 @@ pub(super) fn leaf(
         success,
         failure,
         outputs,
+        rules: names.rules.clone(),
     })
 }

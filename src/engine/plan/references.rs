@@ -7,20 +7,25 @@ use serde_json::Value;
 use crate::api::soakrun::Parameter;
 
 use super::{
-    super::expr::{Condition, Expression, Reference, Roots, Scope, Template},
-    PlanError, base_roots,
+    super::{
+        Rules,
+        expr::{Condition, Expression, Reference, Roots, Scope, Template},
+    },
+    PlanError, TargetsPlan, base_roots,
 };
 
 /// The parameters, and the steps and phases that have come so far.
 pub(super) struct Names<'a> {
     parameters: &'a BTreeMap<String, String>,
+    targets: &'a TargetsPlan,
+    pub(super) rules: &'a Rules,
     steps: BTreeSet<String>,
     phases: BTreeSet<String>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(parameters: &'a BTreeMap<String, String>) -> Self {
-        Self { parameters, steps: BTreeSet::new(), phases: BTreeSet::new() }
+    pub(super) fn new(parameters: &'a BTreeMap<String, String>, targets: &'a TargetsPlan, rules: &'a Rules) -> Self {
+        Self { parameters, targets, rules, steps: BTreeSet::new(), phases: BTreeSet::new() }
     }
 
     /// From here on `steps.NAME` may be used; a member of a group as `steps["GROUP/MEMBER"]`.
@@ -64,12 +69,18 @@ impl<'a> Names<'a> {
         }
     }
 
+    fn is_target(&self, name: &str) -> bool {
+        self.targets.targets.iter().any(|target| target.name == name)
+    }
+
     fn check<'r>(&self, references: impl Iterator<Item = Reference<'r>>, path: &str) -> Result<(), PlanError> {
         for Reference { root, field, optional } in references {
             // What is asked for by has() or `.?` may be missing.
             let Some(field) = field.filter(|_| !optional) else { continue };
             let (known, what) = match root {
                 "params" => (self.parameters.contains_key(field), "no parameter of that name in spec.parameters"),
+                "roles" => (self.targets.roles.contains_key(field), "no role of that name in spec.roles"),
+                "targets" => (self.is_target(field), "no target of that name in spec.targets"),
                 "steps" => (self.steps.contains(field), "no step of that name has run before this one"),
                 "phases" => (self.phases.contains(field), "no phase of that name has ended before this one"),
                 _ => continue,
@@ -77,6 +88,8 @@ impl<'a> Names<'a> {
             if !known {
                 let known: Vec<&str> = match root {
                     "params" => self.parameters.keys().map(String::as_str).collect(),
+                    "roles" => self.targets.roles.keys().map(String::as_str).collect(),
+                    "targets" => self.targets.targets.iter().map(|target| target.name.as_str()).collect(),
                     "steps" => self.steps.iter().map(String::as_str).collect(),
                     _ => self.phases.iter().map(String::as_str).collect(),
                 };

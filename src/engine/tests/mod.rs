@@ -3,7 +3,9 @@
 mod endings;
 mod explore;
 mod limits;
+mod lock;
 mod plans;
 mod properties;
 mod steps;
+mod targets;
 mod world;

@@ -9,11 +9,12 @@ use crate::{
     api::{
         SoakRun, SoakRunStatus,
         names::FINALIZER,
-        status::{Failure, OutputValue, RunPhase, Section, StepState, StepStatus},
+        status::{Failure, Outcome, OutputValue, RunPhase, Section, StepState, StepStatus},
+        target::Rotate,
     },
     engine::{
-        Effect, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, Validation, decide,
-        names::attempt_name,
+        Effect, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen,
+        Validation, decide, names::attempt_name,
     },
 };
 
@@ -41,6 +42,7 @@ pub struct Pod {
     pub created: DateTime<Utc>,
     pub fate: Fate,
     pub stopped: Option<DateTime<Utc>>,
+    pub target: Option<String>,
 }
 
 /// Everything outside of the engine.
@@ -57,6 +59,14 @@ pub struct World {
     pub notes: Vec<String>,
     pub released: Vec<String>,
     pub asked_to_release: Vec<String>,
+    /// How the cycles of each attempt ended whose record is stored.
+    pub outcomes: BTreeMap<(u32, u32), Outcome>,
+    /// What was begun on which target.
+    pub begun: Vec<(StepKey, Option<String>)>,
+    pub targets: BTreeMap<String, TargetSeen>,
+    /// Who holds the key, as the server has it.
+    pub lock: LockSeen,
+    asked_for_lock: bool,
     pub validation: Option<Validation>,
     asked_to_validate: bool,
     pub store_works: bool,
@@ -90,6 +100,11 @@ impl World {
             notes: Vec::new(),
             released: Vec::new(),
             asked_to_release: Vec::new(),
+            outcomes: BTreeMap::new(),
+            begun: Vec::new(),
+            targets: BTreeMap::new(),
+            lock: LockSeen::Free,
+            asked_for_lock: false,
             validation: Some(Validation::Accepted),
             asked_to_validate: false,
             store_works: true,
@@ -159,6 +174,8 @@ impl World {
             record: stored(self.records.contains(&(pass.0, pass.1, status.attempt))),
             summary: stored(self.summaries.contains(&status.attempt)),
             released: self.released.clone(),
+            targets: self.targets.clone(),
+            lock: if self.asked_for_lock { self.lock.clone() } else { LockSeen::Unknown },
             pods: self
                 .pods
                 .iter()
@@ -168,6 +185,7 @@ impl World {
                     key: Some(pod.key.clone()),
                     ended: matches!(self.judge(pod), StepSeen::Ended(_)),
                     deleting: false,
+                    target: pod.target.clone().unwrap_or_default(),
                 })
                 .collect(),
         }
@@ -194,6 +212,7 @@ impl World {
                 message: "terminated".into(),
                 transient: false,
                 exit_code: Some(exit_code),
+                class: None,
             };
             return StepSeen::Ended(StepEnd {
                 failure: Some(failure),
@@ -223,6 +242,7 @@ impl World {
                     message: format!("exit {code}"),
                     transient: *code == 99,
                     exit_code: Some(*code),
+                    class: None,
                 };
                 StepSeen::Ended(StepEnd {
                     failure: Some(failure),
@@ -292,6 +312,7 @@ impl World {
     /// Forgets everything that is not in the cluster.
     pub fn crash(&mut self) {
         self.done.clear();
+        self.asked_for_lock = false;
     }
 
     fn perform(&mut self, effect: Effect) -> bool {
@@ -310,7 +331,25 @@ impl World {
                 }
                 pod.stopped = Some(now);
             }
-            Effect::DeletePod { name, .. } => return self.pods.remove(&name).is_some(),
+            Effect::DeletePod { name, target, .. } => {
+                let Some(pod) = self.pods.remove(&name) else { return false };
+                assert_eq!(pod.target.unwrap_or_default(), target, "a pod is deleted where it is");
+            }
+            Effect::AcquireLock(_) => {
+                let known = std::mem::replace(&mut self.asked_for_lock, true);
+                if matches!(self.lock, LockSeen::HeldBy(_)) {
+                    return !known;
+                }
+                return std::mem::replace(&mut self.lock, LockSeen::Held) != LockSeen::Held || !known;
+            }
+            Effect::ReleaseLock(_) => {
+                let known = std::mem::replace(&mut self.asked_for_lock, true);
+                if self.lock == LockSeen::Held {
+                    self.lock = LockSeen::Free;
+                    return true;
+                }
+                return !known;
+            }
             Effect::Release(object) => {
                 self.asked_to_release.push(object.name.clone());
                 let held = crate::engine::held_name(&object);
@@ -322,6 +361,9 @@ impl World {
             Effect::StoreRecord if self.store_works => {
                 let status = self.status();
                 let pass = status.current.unwrap();
+                if pass.section == Section::Cycle {
+                    self.outcomes.insert((status.attempt, pass.cycle), pass.outcome.unwrap());
+                }
                 return self.records.insert((pass.section, pass.cycle, status.attempt));
             }
             Effect::StoreSummary if self.store_works => return self.summaries.insert(self.status().attempt),
@@ -345,7 +387,16 @@ impl World {
         assert!(!deleted || key.section == Section::Cleanup, "S10: {key:?} began after the deletion");
         let plan = self.plan.as_ref().unwrap();
         let leaf = plan.leaf(key.section, &key.phase, &key.step).unwrap();
-        if leaf.action.kind() != "pod" {
+        let name_of_target = leaf.action.target().map(str::to_owned);
+        let runs_pod = leaf.action.kind() == "pod";
+        let target = self.step_of(key).target;
+        assert_eq!(target, name_of_target.map(|name| self.expected(&name, key)), "{key:?} on the wrong cluster");
+        assert!(
+            target.as_ref().is_none_or(|it| self.seen().away(it).is_none()),
+            "{key:?} began on a cluster that is away"
+        );
+        self.begun.push((key.clone(), target.clone()));
+        if !runs_pod {
             // Everything else is done by one call.
             self.done.insert(key.clone(), StepSeen::Ended(StepEnd::succeeded()));
             return;
@@ -357,7 +408,36 @@ impl World {
             .fates
             .get(&key.step)
             .map_or(Fate::Succeeds(TimeDelta::seconds(2)), |fates| fates[(attempts - 1).min(fates.len() - 1)].clone());
-        self.pods.insert(name(key), Pod { key: key.clone(), created: self.now, fate, stopped: None });
+        self.pods.insert(name(key), Pod { key: key.clone(), created: self.now, fate, stopped: None, target });
+    }
+
+    /// Where a role's step belongs: the roles as they were at the beginning, swapped for each earlier cycle that ended so.
+    fn expected(&self, name: &str, key: &StepKey) -> String {
+        let plan = &self.plan.as_ref().unwrap().targets;
+        let earlier = |cycle: u32| match key.section {
+            Section::Setup => false,
+            Section::Cycle => cycle < key.cycle,
+            Section::Cleanup => true,
+        };
+        let swaps = self.outcomes.iter().filter(|((attempt, cycle), outcome)| {
+            *attempt == key.run_attempt
+                && earlier(*cycle)
+                && match plan.rotate {
+                    Rotate::Never => false,
+                    Rotate::AfterSuccess => **outcome == Outcome::Succeeded,
+                    Rotate::AfterEveryCycle => **outcome != Outcome::Inconclusive,
+                }
+        });
+        let swapped = swaps.count() % 2 == 1;
+        let Some(first) = plan.roles.get(name) else { return name.to_owned() };
+        let other = plan.roles.values().find(|target| *target != first).filter(|_| swapped);
+        other.unwrap_or(first).clone()
+    }
+
+    fn step_of(&self, key: &StepKey) -> StepStatus {
+        let phases = self.status().current.unwrap().phases;
+        let phase = phases.into_iter().find(|phase| phase.name == key.phase).unwrap();
+        phase.steps.into_iter().find(|step| step.name == key.step).unwrap()
     }
 
     /// Visits until nothing moves, then lets time pass to the next wake-up, again and again, for at most `limit`.
