@@ -100,7 +100,7 @@ const VOLUMES: &str = "/var/lib/soak-examples";
 pub fn find(name: &str) -> Result<&'static Example> {
     EXAMPLES.iter().find(|example| example.name == name).with_context(|| {
         let names: Vec<&str> = EXAMPLES.iter().map(|example| example.name).collect();
-        format!("there is no example {name}; there are {}", names.join(", "))
+        format!("there is no example {name}; there are {}, {}", names.join(", "), crate::hub_switchover::NAME)
     })
 }
 
@@ -153,7 +153,7 @@ fn name_of(manifest: &str) -> Option<String> {
 }
 
 /// Shows a run's progress on stderr until it has ended; the answer is its last status.
-fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
+pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
     let began = Instant::now();
     let mut last = String::new();
     while began.elapsed() < LIMIT {

@@ -6,6 +6,7 @@ mod demo;
 mod example;
 mod faults;
 mod generate;
+mod hub_switchover;
 mod image;
 mod kubectl;
 mod mutants;
@@ -40,12 +41,18 @@ enum Command {
     Example {
         /// Its name: a folder below examples/.
         name: String,
-        /// The cluster that it runs on; started if need be.
+        /// The cluster that it runs on; started if need be. hub-switchover has two of its own.
         #[arg(long, default_value = "demo")]
         cluster: String,
         /// Only this one of its scenarios.
         #[arg(long)]
         scenario: Option<String>,
+        /// hub-switchover: everything takes a thirtieth of its time.
+        #[arg(long)]
+        fast: bool,
+        /// hub-switchover: so many cycles.
+        #[arg(long, default_value_t = 20)]
+        cycles: u32,
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
@@ -126,7 +133,11 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
         Command::Test(options) => suite::run(&options),
-        Command::Example { name, cluster, scenario } => {
+        Command::Example { name, fast, cycles, .. } if name == hub_switchover::NAME => {
+            println!("{}", hub_switchover::run(&hub_switchover::Options { fast, cycles })?);
+            Ok(())
+        }
+        Command::Example { name, cluster, scenario, .. } => {
             let example = example::find(&name)?;
             let cluster = cluster::up(&cluster::Options::named(&cluster))?;
             let log = workspace::target().join("examples").join(format!("{name}.log"));

@@ -1,0 +1,184 @@
+//! The hub switchover: two control planes whose controllers a program plays, and a run that swaps their roles.
+
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cluster::{self, Mode, Running},
+    example,
+    kubectl::Kubectl,
+    operator::Operator,
+    workspace,
+};
+
+/// The example's name, its folder's and its run's.
+pub const NAME: &str = "hub-switchover";
+const NAMESPACE: &str = "hub-soak";
+/// The account on both hubs.
+const ACCOUNT: &str = "switchover";
+/// The hubs, the first one being the primary and the one that the operator runs in.
+const HUBS: [&str; 2] = ["hub-a", "hub-b"];
+/// How long kinds may take to be served.
+const SERVED: Duration = Duration::from_secs(30);
+
+/// How it is run.
+pub struct Options {
+    /// Everything takes a thirtieth of its time.
+    pub fast: bool,
+    /// So many cycles.
+    pub cycles: u32,
+}
+
+/// The program that plays the hubs' controllers; it ends with this.
+struct Controllers(Child);
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the example and answers with its figures, read from the stored records.
+///
+/// Errors: when the run does not end, or not well.
+pub fn run(options: &Options) -> Result<Value> {
+    let mut hubs = Vec::new();
+    for name in HUBS {
+        hubs.push(cluster::up(&cluster::Options { name: name.into(), mode: Some(Mode::ControlPlane) })?);
+    }
+    let kubectls: Vec<Kubectl> = hubs.iter().map(|hub| Kubectl::new(&hub.kubectl, &hub.kubeconfig)).collect();
+    let logs = workspace::target().join("examples");
+    fs::create_dir_all(&logs)?;
+    prepare(&kubectls)?;
+    let _controllers = play(&hubs, options, &logs.join("hub-controllers.log"))?;
+    // Both API servers listen on this machine's loopback address.
+    let operator = Operator::start(&kubectls[0], &logs.join(format!("{NAME}.log")), &["--allow-local-http".to_owned()])?;
+    let result = drive(&kubectls, options);
+    // The operator's end is part of the example: it must be clean even after a failure.
+    let stopped = operator.stop();
+    let figures = result?;
+    stopped?;
+    Ok(figures)
+}
+
+/// Makes both hubs what they are before the first switchover.
+fn prepare(hubs: &[Kubectl]) -> Result<()> {
+    let read = |name: &str| workspace::read(&format!("examples/{NAME}/{name}"));
+    let (kinds, hub, access) = (read("crds.yaml")?, read("hub.yaml")?, read("access.yaml")?);
+    for (index, kubectl) in hubs.iter().enumerate() {
+        let active = index == 0;
+        kubectl.apply(&kinds)?;
+        let objects = hub
+            .replace("ACTIVE", &active.to_string())
+            .replace("PASSIVE", &(!active).to_string())
+            .replace("REPLICAS", if active { "2" } else { "0" });
+        let end = Instant::now() + SERVED;
+        // A kind is served some time after its definition was accepted.
+        while let Err(error) = kubectl.apply(&objects) {
+            if Instant::now() > end {
+                return Err(error.context("the hub's objects"));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        kubectl.apply(&access)?;
+    }
+    Ok(())
+}
+
+fn play(hubs: &[Running], options: &Options, log: &std::path::Path) -> Result<Controllers> {
+    let program = workspace::cargo_build(&["--package", "hub-controllers"])?.join("hub-controllers");
+    let mut command = Command::new(&program);
+    command.arg("--hub-a").arg(&hubs[0].kubeconfig).arg("--hub-b").arg(&hubs[1].kubeconfig);
+    if options.fast {
+        command.arg("--fast");
+    }
+    let output = File::create(log).with_context(|| format!("{} can't be written", log.display()))?;
+    let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn();
+    Ok(Controllers(child.with_context(|| format!("{} can't be started", program.display()))?))
+}
+
+fn drive(hubs: &[Kubectl], options: &Options) -> Result<Value> {
+    let home = &hubs[0];
+    home.run(&["delete", "soakrun", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s"])?;
+    home.apply(&secret(&hubs[1])?)?;
+    let mut manifest = workspace::read(&format!("examples/{NAME}/soakrun.yaml"))?
+        .replace("cycles: 20", &format!("cycles: {}", options.cycles));
+    if options.fast {
+        manifest = manifest.replace("cooldown: 30s", "cooldown: 1s");
+    }
+    let began = Instant::now();
+    home.apply(&manifest)?;
+    let status = example::follow(home, NAMESPACE, NAME)?;
+    let figures = figures(home, &status, began.elapsed().as_secs_f64())?;
+    if figures["verdict"] != "Succeeded" {
+        println!("{figures}");
+        bail!("the run ended as {}: {}", figures["verdict"], example::text(&status, "message"));
+    }
+    Ok(figures)
+}
+
+/// The Secret with a kubeconfig of the account on the other hub.
+fn secret(other: &Kubectl) -> Result<String> {
+    // The flat form holds the certificates instead of their files' names.
+    let admin = other.json(&["config", "view", "--raw", "--flatten"])?;
+    let cluster = admin.pointer("/clusters/0/cluster").context("the kubeconfig has no cluster")?;
+    let token = other.run(&["create", "token", ACCOUNT, "-n", NAMESPACE, "--duration", "24h"])?;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "hub",
+        "clusters": [{"name": "hub", "cluster": cluster}],
+        "users": [{"name": ACCOUNT, "user": {"token": token.trim()}}],
+        "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": ACCOUNT}}],
+    });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": HUBS[1], "namespace": NAMESPACE},
+        "stringData": {"kubeconfig": kubeconfig.to_string()},
+    });
+    Ok(secret.to_string())
+}
+
+/// The figures, from the records in the cluster.
+fn figures(home: &Kubectl, status: &Value, seconds: f64) -> Result<Value> {
+    let attempt = status["attempt"].as_u64().unwrap_or(0);
+    let records = |kind: &str| -> Result<Vec<Value>> {
+        let selector = format!("soak.dev/run={NAME},soak.dev/record={kind},soak.dev/run-attempt={attempt}");
+        let maps = home.json(&["get", "configmaps", "-n", NAMESPACE, "-l", &selector])?;
+        let texts = maps["items"].as_array().into_iter().flatten().filter_map(|map| map.pointer("/data/record.json"));
+        texts.filter_map(Value::as_str).map(|text| Ok(serde_json::from_str(text)?)).collect()
+    };
+    let cycles = records("cycle")?;
+    let summary = records("summary")?.pop().context("there is no summary")?;
+    let steps = cycles
+        .iter()
+        .flat_map(|record| record["phases"].as_array().into_iter().flatten())
+        .flat_map(|phase| phase["steps"].as_array().into_iter().flatten());
+    let transient: usize = steps
+        .map(|step| {
+            let past = step["past"].as_array().into_iter().flatten().filter(|past| past["transient"] == true).count();
+            past + usize::from(step["outcome"] == "Failed" && step["transient"] == true)
+        })
+        .sum();
+    let mut phases = Map::new();
+    for metric in summary["metrics"].as_array().into_iter().flatten() {
+        if let Some(phase) = metric["name"].as_str().and_then(|name| name.strip_prefix("phases.")) {
+            let rounded = |name: &str| metric[name].as_f64().map(|value| (value * 100.0).round() / 100.0);
+            phases
+                .insert(phase.to_owned(), json!({"p50": rounded("p50"), "p90": rounded("p90"), "p95": rounded("p95")}));
+        }
+    }
+    Ok(json!({
+        "verdict": status["phase"],
+        "cycles": status.pointer("/cycles/completed"),
+        "cyclesPassed": status.pointer("/cycles/passed"),
+        "transientFailures": transient,
+        "roleSwaps": status["roleSwaps"].as_u64().unwrap_or(0),
+        "phases": phases,
+        "seconds": (seconds * 10.0).round() / 10.0,
+    }))
+}
