@@ -13,7 +13,7 @@ use support::{Namespace, client, install_crds};
 const LARGEST_CRD: usize = 200_000;
 
 /// Two clusters with these roles.
-fn hubs(roles: Value) -> Value {
+fn hubs(roles: &Value) -> Value {
     json!({"targets": [{"name": "hub-a"}, {"name": "hub-b", "kubeconfigSecretRef": {"name": "hub-b"}}], "roles": roles})
 }
 
@@ -142,8 +142,8 @@ async fn what_makes_sense_is_accepted() {
         ("a delete", step(json!({"delete": {"resource": object(), "wait": false, "ignoreNotFound": false}}))),
         ("a resource", step(json!({"resource": {"manifest": {}, "successCondition": "true"}}))),
         ("a request", step(json!({"http": {"url": "http://a", "method": "POST", "headers": [{"name": "a", "value": "b"}], "expect": "true"}}))),
-        ("two clusters that swap roles", with(hubs(json!({"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterSuccess"})))),
-        ("roles that stay", with(hubs(json!({"primary": "hub-a", "secondary": "hub-b", "witness": "hub-b"})))),
+        ("two clusters that swap roles", with(hubs(&json!({"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterSuccess"})))),
+        ("roles that stay", with(hubs(&json!({"primary": "hub-a", "secondary": "hub-b", "witness": "hub-b"})))),
         ("a step on a target", step(json!({"wait": {"target": "primary", "resource": object(), "until": "true"}}))),
         ("a key and rules", with(json!({"exclusive": {"key": "hubs"}, "failureRules": [{"when": "failure.exitCode == 3", "class": "Transient"}]}))),
         ("a group", step(json!({"parallel": [sleep("b"), sleep("c")]}))),
@@ -166,7 +166,7 @@ async fn a_run_needs_an_end_phases_and_an_account() {
 
 #[tokio::test]
 async fn roles_are_of_targets_and_two_when_they_swap() {
-    let roles = |roles: Value| with(hubs(roles));
+    let roles = |roles: Value| with(hubs(&roles));
     refused(&[
         ("a role of no target", roles(json!({"primary": "hub-c"})), "spec", "each role names one of spec.targets"),
         ("roles without targets", with(json!({"roles": {"primary": "hub-a"}})), "spec", "each role names one of"),

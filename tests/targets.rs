@@ -109,7 +109,7 @@ fn leave(name: &str, target: &str, delete_after: &str) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"cycle": "${cycle.number}", "primary": "${roles.?primary.orValue('')}"}}}})
 }
 
-fn one_step(step: Value) -> Value {
+fn one_step(step: &Value) -> Value {
     json!({"targets": targets(), "phases": [{"name": "work", "steps": [step]}]})
 }
 
@@ -170,7 +170,7 @@ async fn what_is_done_on_a_target_is_done_as_its_kubeconfigs_user_and_no_secret_
     put_secret(&namespace, &other.kubeconfig()).await;
     let operator = Operator::start(&namespace);
     // The run's own account has no right on ConfigMaps at all.
-    let mut spec = one_step(leave("left", "hub-b", "Never"));
+    let mut spec = one_step(&leave("left", "hub-b", "Never"));
     spec["phases"][0]["steps"].as_array_mut().unwrap().extend([
         leave("held", "hub-b", "Cycle"),
         json!({"name": "pod", "pod": with_target(script("echo from there"))}),
@@ -216,7 +216,7 @@ async fn a_run_waits_for_credentials_says_what_is_wrong_with_them_and_takes_new_
     let namespace = Namespace::create("targets").await;
     let other = Other::create(&namespace).await;
     let operator = Operator::start(&namespace);
-    namespace.run("waits", one_step(leave("left", "hub-b", "Never"))).await;
+    namespace.run("waits", one_step(&leave("left", "hub-b", "Never"))).await;
     let until = |told: &'static str| {
         let namespace = &namespace;
         async move {

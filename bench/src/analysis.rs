@@ -90,6 +90,8 @@ fn step(rng: &mut Noise, outputs: usize) -> StepRecord {
         reason: String::new(),
         message: String::new(),
         transient: None,
+        class: None,
+        target: None,
         outputs: (0..outputs)
             .map(|index| (format!("output{index:02}"), OutputValue::Number(100.0 * rng.next())))
             .collect::<BTreeMap<_, _>>(),

@@ -29,7 +29,12 @@ use super::{
 
 /// Runs that wait, by namespace and key: they are woken when the key is given back. A lost entry costs a minute.
 #[derive(Default)]
-pub struct Waiting(Mutex<BTreeMap<(String, String), BTreeSet<(String, String)>>>);
+pub struct Waiting(Mutex<BTreeMap<Place, BTreeSet<Waiter>>>);
+
+/// A namespace and a key in it.
+type Place = (String, String);
+/// A run's name and uid.
+type Waiter = (String, String);
 
 impl Waiting {
     fn join(&self, run: &SoakRun, key: &str) {
@@ -37,7 +42,7 @@ impl Waiting {
         self.0.lock().entry(place).or_default().insert((run.name_any(), run.uid().unwrap_or_default()));
     }
 
-    fn take(&self, namespace: &str, key: &str) -> BTreeSet<(String, String)> {
+    fn take(&self, namespace: &str, key: &str) -> BTreeSet<Waiter> {
         self.0.lock().remove(&(namespace.to_owned(), key.to_owned())).unwrap_or_default()
     }
 }
@@ -93,7 +98,8 @@ async fn is_at_work(shell: &Shell, run: &SoakRun, name: &str, uid: Option<&str>)
     let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
     let Some(holder) = runs.get_opt(name).await? else { return Ok(false) };
     let ended = holder.status.as_ref().is_some_and(|status| status.phase.is_final());
-    Ok(holder.uid().as_deref() == uid && !(ended && !holder.finalizers().iter().any(|it| it == FINALIZER)))
+    let cleaned_up = !holder.finalizers().iter().any(|it| it == FINALIZER);
+    Ok(holder.uid().as_deref() == uid && !(ended && cleaned_up))
 }
 
 /// Gives the key back, if the run holds it, and wakes who waits for it.

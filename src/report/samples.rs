@@ -93,6 +93,8 @@ fn pass(
             reason: String::new(),
             message: String::new(),
             transient: None,
+            class: None,
+            target: None,
             outputs: BTreeMap::new(),
             pod: Some(format!("{}-{step}-c{cycle}", run.name)),
             node: Some(format!("node-{}", 1 + cycle % 3)),
@@ -147,7 +149,7 @@ fn environment() -> Environment {
         parameters: BTreeMap::from([("image".into(), "registry.example/soak:1".into())]),
         spec_digest: "sha256:6b51d431df5d7f141cbececcf79edf3dd861c3b4069f0b11661a3eefacbba918".into(),
         spec_generation: 1,
-        seed: None,
+        ..Environment::default()
     }
 }
 
@@ -169,7 +171,7 @@ fn fail(cycle: &mut CycleRecord, number: u32) {
     } else {
         ("ExitCode", format!("exit code 3: <b>lost & found</b> {number} writes"))
     };
-    let failure = Failure { reason: reason.into(), message, transient: false, exit_code: Some(3) };
+    let failure = Failure { reason: reason.into(), message, transient: false, exit_code: Some(3), class: None };
     let phase = &mut cycle.phases[2];
     phase.outcome = Outcome::Failed;
     phase.failure = Some(failure.clone());

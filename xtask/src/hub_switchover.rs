@@ -59,7 +59,8 @@ pub fn run(options: &Options) -> Result<Value> {
     prepare(&kubectls)?;
     let _controllers = play(&hubs, options, &logs.join("hub-controllers.log"))?;
     // Both API servers listen on this machine's loopback address.
-    let operator = Operator::start(&kubectls[0], &logs.join(format!("{NAME}.log")), &["--allow-local-http".to_owned()])?;
+    let operator =
+        Operator::start(&kubectls[0], &logs.join(format!("{NAME}.log")), &["--allow-local-http".to_owned()])?;
     let result = drive(&kubectls, options);
     // The operator's end is part of the example: it must be clean even after a failure.
     let stopped = operator.stop();

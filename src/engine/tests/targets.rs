@@ -177,9 +177,9 @@ fn rules_decide_what_a_failure_counts_as_and_whether_it_is_tried_again() {
     plain.go(TimeDelta::hours(1));
     assert_eq!((plain.status().cycles.failed, plain.status().cycles.transient_failures), (1, 0));
     let rules = json!([{"when": "failure.exitCode == 75", "class": "Transient"}]);
-    let mut ruled = World::new(spec(rules.clone())).fate("flaky", &fates);
-    ruled.go(TimeDelta::hours(1));
-    assert_eq!(ruled.status().cycles.failed, 0, "it was tried again");
+    let mut by_rule = World::new(spec(rules.clone())).fate("flaky", &fates);
+    by_rule.go(TimeDelta::hours(1));
+    assert_eq!(by_rule.status().cycles.failed, 0, "it was tried again");
     let mut counted = World::new(spec(rules)).fate("flaky", &[fates[0].clone(), fates[0].clone(), fates[1].clone()]);
     counted.go(TimeDelta::hours(1));
     let status = counted.status();

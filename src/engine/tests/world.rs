@@ -47,6 +47,7 @@ pub struct Pod {
 
 /// Everything outside of the engine.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the world")]
 pub struct World {
     pub run: SoakRun,
     pub now: DateTime<Utc>,
