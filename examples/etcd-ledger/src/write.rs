@@ -94,16 +94,20 @@ impl Outcome {
         self.last_failure.as_deref()
     }
 
-    /// As the outputs of the step.
+    /// As the outputs of the step. Without an acknowledged write there are no percentiles: an output is never null.
     pub fn outputs(&self) -> Value {
-        json!({
+        let mut outputs = json!({
             "writesAcknowledged": self.acknowledged,
             "writesFailed": self.failed,
             "writesUnknown": self.unknown,
             "longestGapMillis": u64::try_from(self.longest_gap.as_millis()).unwrap_or(u64::MAX),
-            "p50Millis": self.latencies.percentile_millis(0.5),
-            "p99Millis": self.latencies.percentile_millis(0.99),
-        })
+        });
+        for (name, share) in [("p50Millis", 0.5), ("p99Millis", 0.99)] {
+            if let Some(millis) = self.latencies.percentile_millis(share) {
+                outputs[name] = millis.into();
+            }
+        }
+        outputs
     }
 
     /// A gap is a time without any acknowledgement, from the start and to the end too.
@@ -318,6 +322,12 @@ mod tests {
         outcome.gap_until(after(1600));
         assert_eq!(outcome.outputs()["longestGapMillis"], 1000, "to the end");
         assert_eq!(outcome.outputs()["writesAcknowledged"], 4);
+    }
+
+    #[test]
+    fn no_output_is_null_when_nothing_was_acknowledged() {
+        let outputs = Outcome::default().outputs();
+        assert!(outputs.as_object().is_some_and(|all| all.values().all(|value| !value.is_null())), "{outputs}");
     }
 
     #[test]
