@@ -89,7 +89,7 @@ async fn main() -> ExitCode {
     // Several TLS libraries may be linked; the choice must be made once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let figures = match Arguments::parse() {
-        Arguments { alone: Some(Alone::Analysis { cycles }), .. } => Ok(analysis::measure(cycles)),
+        Arguments { alone: Some(Alone::Analysis { cycles }), .. } => analysis::measure(cycles),
         Arguments { options: Some(options), .. } => run(options).await,
         Arguments { alone: None, options: None } => {
             Arguments::command().error(ErrorKind::MissingRequiredArgument, "name a bench").exit()

@@ -2,7 +2,7 @@
 
 use super::{
     normal,
-    theil_sen::{s_variance, theil_sen, tied},
+    theil_sen::{median_slope, s_variance, tied},
 };
 
 /// The level at which an autocorrelation is taken into account.
@@ -54,7 +54,7 @@ pub fn mann_kendall(values: &[f64]) -> Option<Trend> {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn inflation(values: &[f64]) -> Option<f64> {
     let times: Vec<f64> = (1..=values.len()).map(|index| index as f64).collect();
-    let slope = theil_sen(&times, values, 0.5, 1.0)?.estimate;
+    let slope = median_slope(&times, values)?;
     let without_trend: Vec<f64> = values.iter().zip(&times).map(|(value, time)| value - time * slope).collect();
     let ranks = ranks(&without_trend);
     let n = values.len() as f64;
