@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{
     SoakRun,
-    status::{HeldObject, Section, SoakRunStatus},
+    status::{HeldObject, RunPhase, Section, SoakRunStatus},
     step::{DeleteAfter, Made},
 };
 
@@ -124,7 +124,7 @@ fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool
         return key.run_attempt > status.attempt;
     }
     let Some(pass) = &status.current else {
-        return !status.phase.is_final() && (key.section, key.cycle) > last_pass(status);
+        return !status.phase.is_final() && last_pass(status).is_none_or(|last| (key.section, key.cycle) > last);
     };
     if (key.section, key.cycle) != (pass.section, pass.cycle) {
         return (key.section, key.cycle) > (pass.section, pass.cycle);
@@ -135,10 +135,11 @@ fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool
     ended || step.is_none_or(|step| step.attempt <= key.attempt)
 }
 
-/// The pass that was the last to be over, of a run between two passes.
-fn last_pass(status: &SoakRunStatus) -> (Section, u32) {
-    match status.cycles.completed {
-        0 => (Section::Setup, 0),
-        completed => (Section::Cycle, completed),
+/// The pass that was the last to be over, of a run between two passes; none before its setup is over.
+fn last_pass(status: &SoakRunStatus) -> Option<(Section, u32)> {
+    match (status.phase, status.cycles.completed) {
+        (RunPhase::Pending | RunPhase::Validating | RunPhase::SettingUp, _) => None,
+        (_, 0) => Some((Section::Setup, 0)),
+        (_, completed) => Some((Section::Cycle, completed)),
     }
 }

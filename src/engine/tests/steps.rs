@@ -222,7 +222,7 @@ fn a_cycle_is_not_counted_before_its_record_is_stored() {
 
 #[test]
 fn a_status_from_before_a_pod_was_intended_does_not_delete_it() {
-    let spec = json!({"cycles": 2, "phases": [
+    let spec = json!({"cycles": 2, "setup": [pod("prepare")], "cleanup": [pod("tidy")], "phases": [
         {"name": "work", "retry": {"limit": 1, "backoff": "1s"}, "steps": [
             {"name": "load", "background": true, "pod": {"image": "x"}},
             {"name": "flaky", "retry": {"limit": 1, "backoff": "1s"}, "pod": {"image": "x"}},

@@ -298,11 +298,13 @@ impl World {
         did
     }
 
-    /// The pods that a visit deletes to which the cache tells this status, and whose write does not find that out.
+    /// The pods that the first visit after a restart deletes to which the cache tells this status, and whose write does not
+    /// find that out.
     pub fn deletes_believing(&self, status: &SoakRunStatus) -> Vec<String> {
         let mut run = self.run.clone();
         run.status = Some(status.clone());
-        let decision = decide(self.plan.as_ref(), &run, &self.seen(), self.now);
+        let seen = Seen { validation: None, steps: BTreeMap::new(), ..self.seen() };
+        let decision = decide(self.plan.as_ref(), &run, &seen, self.now);
         let deleted = decision.effects.into_iter().filter_map(|effect| match effect {
             Effect::DeletePod { name, .. } => Some(name),
             _ => None,
