@@ -322,21 +322,16 @@ fn finish_by_ending(status: &mut SoakRunStatus, context: &mut Context<'_>) {
     if status.started_at.is_some() {
         match context.seen.summary.clone() {
             RecordSeen::Stored { digest } => status.records.summary = Some(digest),
-            // A namespace that is going away takes no summary, and must not wait for one.
-            RecordSeen::Failing { message } if context.deleting() => {
-                let message = format!("the run was deleted before its summary could be stored: {message}");
+            RecordSeen::Failing { message } if context.deleting() || summary_is_overdue(status, context) => {
+                // What can't be shown does not pass. A namespace that is going away takes no summary, and must not wait for one.
+                let (reason, why) = if context.deleting() {
+                    (reason::DELETED, "the run was deleted before its summary could be stored")
+                } else {
+                    (reason::INFRA_ERROR, "the summary could not be stored for an hour")
+                };
                 status.ending = Some(Ending {
-                    reason: reason::DELETED.into(),
-                    message: text::cut(&message, 1_024),
-                    at: context.now,
-                });
-            }
-            RecordSeen::Failing { message } if summary_is_overdue(status, context) => {
-                // What can't be shown does not pass.
-                let message = format!("the summary could not be stored for an hour: {message}");
-                status.ending = Some(Ending {
-                    reason: reason::INFRA_ERROR.into(),
-                    message: text::cut(&message, 1_024),
+                    reason: reason.into(),
+                    message: text::cut(&format!("{why}: {message}"), 1_024),
                     at: context.now,
                 });
             }
