@@ -73,6 +73,7 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
         outcome: if failure.is_some() { status::Outcome::Failed } else { status::Outcome::Succeeded },
         failure,
     };
+    let share = |(rate, lower, upper)| SuccessRate { rate, lower, upper, confidence: figures.confidence };
     let record = SummaryRecord {
         run: run_ref(subject, &status),
         verdict: Verdict { phase, reason, message },
@@ -80,18 +81,8 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
         finished_at: Some(finished_at),
         seconds: status.started_at.map(|started| (finished_at - started).as_seconds_f64().max(0.0)),
         cycles: status.cycles.clone(),
-        success_rate: figures.success_rate.zip(figures.interval).map(|(rate, (lower, upper))| SuccessRate {
-            rate,
-            lower,
-            upper,
-            confidence: figures.confidence,
-        }),
-        success_rate_without_transient: figures.without_transient.map(|(rate, lower, upper)| SuccessRate {
-            rate,
-            lower,
-            upper,
-            confidence: figures.confidence,
-        }),
+        success_rate: figures.success_rate.zip(figures.interval).map(|(rate, (low, high))| share((rate, low, high))),
+        success_rate_without_transient: figures.without_transient.map(share),
         role_swaps: status.role_swaps,
         metrics: figures.metrics.iter().filter_map(|(name, sketch)| metric(name, sketch)).collect(),
         recent: status.recent.clone(),

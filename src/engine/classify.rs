@@ -52,6 +52,13 @@ impl Rules {
         Ok(Self(parsed?.into()))
     }
 
+    /// As [`classify`](Self::classify), unless the step that failed has said what its failure counts as.
+    pub(super) fn classify_new(&self, failure: Option<&mut Failure>) {
+        if let Some(failure) = failure.filter(|failure| failure.class.is_none()) {
+            self.classify(failure);
+        }
+    }
+
     /// Sets what a failure counts as, and whether trying again may help: that is what a transient failure is.
     ///
     /// A rule that can't be evaluated does not hold. A built-in class other than `Transient` leaves

@@ -134,9 +134,7 @@ fn end(pass: &mut Pass, mut failure: Option<Failure>, rules: &Rules, context: &m
         failure if phase::is_inconclusive(failure.as_ref()) => Outcome::Inconclusive,
         Some(_) => Outcome::Failed,
     });
-    if let Some(failure) = failure.as_mut().filter(|failure| failure.class.is_none()) {
-        rules.classify(failure);
-    }
+    rules.classify_new(failure.as_mut());
     if let Some(failure) = &failure {
         let what = match pass.section {
             Section::Setup => "Setup".to_owned(),

@@ -76,9 +76,7 @@ pub(super) fn advance(
     }
     if phase.failure.is_none() {
         phase.failure = failure(plan, phase, around, context);
-        if let Some(failure) = phase.failure.as_mut().filter(|failure| failure.class.is_none()) {
-            plan.rules.classify(failure);
-        }
+        plan.rules.classify_new(phase.failure.as_mut());
     }
     if phase.failure.is_some() {
         for (leaf, status) in plan.leaves.iter().zip(&mut phase.steps) {

@@ -188,8 +188,7 @@ impl Plan {
         let parameters = references::resolve_parameters(parameters)?;
         let mut targets = TargetsPlan::parse(spec)?;
         let rules = Rules::parse(failure_rules)?;
-        let known = targets.clone();
-        let mut names = references::Names::new(&parameters, &known, &rules);
+        let mut names = references::Names::new(&parameters, &targets, &rules);
         let setup = section(SETUP, setup, "spec.setup", false, &mut names)?;
         let phases = phases
             .iter()
