@@ -78,10 +78,7 @@ impl Ended {
 
     /// Every step of every cycle, as recorded.
     pub fn steps(&self) -> impl Iterator<Item = &Value> {
-        fn list<'a>(of: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-            of[field].as_array().into_iter().flatten()
-        }
-        self.records.iter().flat_map(|it| list(it, "phases")).flat_map(|it| list(it, "steps"))
+        steps(&self.records)
     }
 
     /// An output of every step that has it, as a number.
@@ -142,7 +139,7 @@ fn run_to_end(kubectl: &Kubectl, namespace: &str, path: &str) -> Result<Ended> {
     let began = Instant::now();
     kubectl.apply(&manifest)?;
     let status = follow(kubectl, namespace, &name)?;
-    let records = records(kubectl, namespace, &name, &status)?;
+    let records = records(kubectl, namespace, &name, "cycle", &status)?;
     Ok(Ended { name, status, records, seconds: began.elapsed().as_secs_f64() })
 }
 
@@ -184,10 +181,18 @@ pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
     bail!("soakrun {namespace}/{name} did not end within {} s", LIMIT.as_secs())
 }
 
-/// The stored records of a run's cycles.
-fn records(kubectl: &Kubectl, namespace: &str, name: &str, status: &Value) -> Result<Vec<Value>> {
+/// Every step in records of cycles.
+pub fn steps(records: &[Value]) -> impl Iterator<Item = &Value> {
+    fn list<'a>(of: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+        of[field].as_array().into_iter().flatten()
+    }
+    records.iter().flat_map(|it| list(it, "phases")).flat_map(|it| list(it, "steps"))
+}
+
+/// The stored records of a run that are of this kind, such as `cycle` or `summary`.
+pub fn records(kubectl: &Kubectl, namespace: &str, name: &str, kind: &str, status: &Value) -> Result<Vec<Value>> {
     let attempt = status["attempt"].as_u64().unwrap_or(0);
-    let selector = format!("soak.dev/run={name},soak.dev/record=cycle,soak.dev/run-attempt={attempt}");
+    let selector = format!("soak.dev/run={name},soak.dev/record={kind},soak.dev/run-attempt={attempt}");
     let found = kubectl.json(&["get", "configmaps", "-n", namespace, "-l", &selector])?;
     let read = |record: &Value| {
         let text = record.pointer("/data/record.json").and_then(Value::as_str).context("a record is empty")?;

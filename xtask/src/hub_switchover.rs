@@ -146,20 +146,10 @@ fn secret(other: &Kubectl) -> Result<String> {
 
 /// The figures, from the records in the cluster.
 fn figures(home: &Kubectl, status: &Value, seconds: f64) -> Result<Value> {
-    let attempt = status["attempt"].as_u64().unwrap_or(0);
-    let records = |kind: &str| -> Result<Vec<Value>> {
-        let selector = format!("soak.dev/run={NAME},soak.dev/record={kind},soak.dev/run-attempt={attempt}");
-        let maps = home.json(&["get", "configmaps", "-n", NAMESPACE, "-l", &selector])?;
-        let texts = maps["items"].as_array().into_iter().flatten().filter_map(|map| map.pointer("/data/record.json"));
-        texts.filter_map(Value::as_str).map(|text| Ok(serde_json::from_str(text)?)).collect()
-    };
+    let records = |kind: &str| example::records(home, NAMESPACE, NAME, kind, status);
     let cycles = records("cycle")?;
     let summary = records("summary")?.pop().context("there is no summary")?;
-    let steps = cycles
-        .iter()
-        .flat_map(|record| record["phases"].as_array().into_iter().flatten())
-        .flat_map(|phase| phase["steps"].as_array().into_iter().flatten());
-    let transient: usize = steps
+    let transient: usize = example::steps(&cycles)
         .map(|step| {
             let past = step["past"].as_array().into_iter().flatten().filter(|past| past["transient"] == true).count();
             past + usize::from(step["outcome"] == "Failed" && step["transient"] == true)
