@@ -42,6 +42,13 @@ impl Server {
         Ok(Self { url, client })
     }
 
+    /// A server on loopback that needs no credentials, such as Toxiproxy.
+    pub fn plain(url: &str) -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build()?;
+        Ok(Self { url: url.to_owned(), client })
+    }
+
     /// Begins a request, which may have a path with a query.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
@@ -88,7 +95,8 @@ impl Server {
 
     /// Opens a watch; its body is a JSON object a line.
     pub async fn watch(&self, path: &str, version: &str) -> Result<Response> {
-        let path = format!("{path}?watch=true&allowWatchBookmarks=true&resourceVersion={version}");
+        let also = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{also}watch=true&allowWatchBookmarks=true&resourceVersion={version}");
         Ok(self.request(Method::GET, &path).send().await?)
     }
 }

@@ -1,7 +1,8 @@
 //! What happened: each request of the operator as the proxy saw it, each version of an object as a watch saw it.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -47,6 +48,11 @@ impl Request {
         self.path.contains("/soakruns/") && self.path.ends_with("/status") && self.method != "GET"
     }
 
+    /// Whether it is a write of an injection's status.
+    pub fn is_injection_status(&self) -> bool {
+        self.path.contains("/failureinjections/") && self.path.ends_with("/status") && self.method != "GET"
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "at": self.at, "process": self.process, "method": self.method, "path": self.path, "query": self.query,
@@ -61,7 +67,7 @@ impl Request {
 pub struct Version {
     /// Milliseconds since the session began.
     pub at: u128,
-    /// The resource: `soakruns`, `pods`, `configmaps`.
+    /// The resource in the plural: `soakruns`, `pods`, …
     pub resource: &'static str,
     /// Whether this is the last version, of an object that is gone.
     pub gone: bool,
@@ -95,6 +101,10 @@ pub struct History {
     pub versions: Vec<Version>,
     /// A watch was interrupted so that versions may be missing.
     pub gaps: bool,
+    /// When the session began; none in the checker's own tests.
+    pub began: Option<DateTime<Utc>>,
+    /// From when until when no operator could work, or was kept from undoing something.
+    pub outages: Vec<(u128, u128)>,
 }
 
 /// Where both histories are written.
@@ -105,7 +115,8 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { began: Instant::now(), history: Mutex::default() }
+        let history = History { began: Some(Utc::now()), ..History::default() };
+        Self { began: Instant::now(), history: Mutex::new(history) }
     }
 }
 
@@ -130,6 +141,11 @@ impl Recorder {
         self.history.lock().gaps = true;
     }
 
+    /// Notes that for a while no operator can work as it should.
+    pub fn outage(&self, from: u128, to: u128) {
+        self.history.lock().outages.push((from, to));
+    }
+
     /// Looks at what is there so far.
     pub fn with<T>(&self, look: impl FnOnce(&History) -> T) -> T {
         look(&self.history.lock())
@@ -152,17 +168,29 @@ impl History {
 
     /// The versions of one run, by uid, in order; the last may be the one that it went with.
     pub fn runs(&self) -> Vec<Vec<&Version>> {
-        let mut runs: Vec<Vec<&Version>> = Vec::new();
-        for version in self.versions.iter().filter(|version| version.resource == "soakruns") {
-            match runs.iter_mut().find(|run| run[0].uid() == version.uid()) {
-                Some(run) => run.push(version),
-                None => runs.push(vec![version]),
+        self.objects("soakruns")
+    }
+
+    /// The versions of each object of a resource, by uid, in order; the last may be the one that it went with.
+    pub fn objects(&self, resource: &str) -> Vec<Vec<&Version>> {
+        let mut objects: Vec<Vec<&Version>> = Vec::new();
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        for version in self.versions.iter().filter(|version| version.resource == resource) {
+            let place = *places.entry(version.uid()).or_insert(objects.len());
+            match objects.get_mut(place) {
+                Some(object) => object.push(version),
+                None => objects.push(vec![version]),
             }
         }
-        for run in &mut runs {
-            run.sort_by_key(|version| version.revision());
+        for object in &mut objects {
+            object.sort_by_key(|version| version.revision());
         }
-        runs
+        objects
+    }
+
+    /// The newest version of each object of a resource.
+    pub fn newest(&self, resource: &str) -> Vec<Version> {
+        self.objects(resource).into_iter().filter_map(|object| object.last().map(|it| (*it).clone())).collect()
     }
 
     /// The first version of each object of a resource.

@@ -25,6 +25,10 @@ pub fn is_write(method: &str, path: &str, query: &str) -> bool {
 ///
 /// A status is told by the phase and the states of the steps in it, an object by its coordinates in place of its name.
 pub fn write_key(method: &str, path: &str, body: &Value) -> String {
+    if path.starts_with("/proxies") {
+        let what = if body["enabled"].is_boolean() { format!(" enabled={}", body["enabled"]) } else { String::new() };
+        return format!("{method} toxiproxy {}{what}", plain(path));
+    }
     let place: Vec<&str> = path.split('/').collect();
     let at = place.iter().position(|part| *part == "namespaces").map_or(0, |at| at + 2);
     let (resource, name, sub) = (
@@ -34,22 +38,51 @@ pub fn write_key(method: &str, path: &str, body: &Value) -> String {
     );
     match (method, resource) {
         ("PUT" | "PATCH", "soakruns") if sub == "status" => format!("status {name} {}", status_key(&body["status"])),
+        ("PUT" | "PATCH", "failureinjections") if sub == "status" => {
+            format!("status fi/{} {}", plain(name), injection_key(&body["status"]))
+        }
         ("PATCH", "soakruns") => {
             let on = body["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
             format!("finalizer {name} {}", if on { "on" } else { "off" })
         }
+        ("PATCH", "failureinjections") if body["metadata"]["finalizers"].is_array() => {
+            let on = body["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+            format!("finalizer fi/{} {}", plain(name), if on { "on" } else { "off" })
+        }
+        ("PATCH", _) if body.is_array() => format!("PATCH {resource} {}{}", plain(name), operations(body)),
         ("POST", "events") => {
             let run = text(&body["regarding"]["name"]);
-            format!("event {run} {}", text(&body["reason"]))
+            format!("event {} {}", plain(run), text(&body["reason"]))
         }
         ("PATCH", "events") => "event again".to_owned(),
         (_, "leases") => "lease".to_owned(),
         ("POST" | "PATCH", _) => match coordinates(body) {
             Some(coordinates) => format!("{method} {resource} {coordinates}"),
+            None if name.is_empty() => format!("{method} {resource} {}", plain(text(&body["metadata"]["name"]))),
             None => format!("{method} {resource} {}{sub}", plain(name)),
         },
         _ => format!("{method} {resource} {}", plain(name)),
     }
+}
+
+/// What a JSON patch changes, and to what: making a fault and undoing it differ in nothing else.
+fn operations(patch: &Value) -> String {
+    let changes = patch.as_array().into_iter().flatten().filter(|operation| operation["op"] != "test");
+    changes.fold(String::new(), |mut text, change| {
+        let value = change["value"].as_str().map_or_else(|| change["value"].to_string(), str::to_owned);
+        // Writing to a string does not fail.
+        let _ = write!(text, " {}={value}", self::text(&change["path"]).rsplit('/').next().unwrap_or_default());
+        text
+    })
+}
+
+/// Where an injection is: its phase, and the states of its journal.
+pub fn injection_key(status: &Value) -> String {
+    let mut key = text(&status["phase"]).to_owned();
+    for entry in status["journal"].as_array().into_iter().flatten() {
+        let _ = write!(key, " {}", text(&entry["state"]));
+    }
+    key
 }
 
 /// A name without the hashes of uids in it.

@@ -12,7 +12,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 
 use crate::{
     api::Server,
@@ -68,21 +71,30 @@ pub async fn listen() -> Result<(TcpListener, SocketAddr)> {
 }
 
 impl Proxy {
-    /// Serves for ever.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, identity: Identity) {
+    /// Serves for ever; without an identity there is no TLS.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, identity: Option<Identity>) {
         let mut connections = tokio::task::JoinSet::new();
         while let Ok((connection, _)) = listener.accept().await {
-            let (this, acceptor) = (self.clone(), identity.acceptor.clone());
+            let (this, identity) = (self.clone(), identity.clone());
             // Connections that ended are dropped as new ones come.
             while connections.try_join_next().is_some() {}
             connections.spawn(async move {
-                let Ok(connection) = acceptor.accept(connection).await else { return };
-                // Requests of a life may arrive after its end; they are still its own.
-                let life = this.process.life();
-                let service = service_fn(|request| this.clone().answer(request, life.clone()));
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+                match identity {
+                    Some(identity) => {
+                        let Ok(connection) = identity.acceptor.accept(connection).await else { return };
+                        this.connection(connection).await;
+                    }
+                    None => this.connection(connection).await,
+                }
             });
         }
+    }
+
+    async fn connection(self: Arc<Self>, connection: impl AsyncRead + AsyncWrite + Unpin) {
+        // Requests of a life may arrive after its end; they are still its own.
+        let life = self.process.life();
+        let service = service_fn(|request| self.clone().answer(request, life.clone()));
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
     }
 
     async fn answer(
@@ -141,6 +153,12 @@ impl Proxy {
         let body: Value =
             serde_json::from_slice(&taken.body).or_else(|_| serde_yaml_ng::from_slice(&taken.body)).unwrap_or_default();
         let key = names::write_key(taken.method.as_str(), &taken.path, &body);
+        if self.shared.denies(&taken.path, &body) {
+            self.shared.count("Denied");
+            let denied = Request { fault: Some("Denied".into()), told: 403, ..self.record(&taken, body, Some(key)) };
+            self.shared.recorder.request(denied);
+            return Ok(refusal(403));
+        }
         let fault = self.shared.on_write(&key, &taken.method, &taken.path);
         let mut record = self.record(&taken, body, Some(key));
         record.fault = fault.as_ref().map(|fault| format!("{fault:?}"));
@@ -175,7 +193,16 @@ impl Proxy {
         };
         record.answer = serde_json::from_slice(&bytes).unwrap_or_default();
         record.told = record.code;
+        if record.is_injection_status() && record.is_committed() {
+            self.shared.injection_stored(&record.body["status"]);
+        }
         let answer = match fault {
+            Some(OnWrite::Down(millis)) => {
+                self.shared.stay_down(Duration::from_millis(millis));
+                self.process.kill();
+                record.told = 0;
+                Err(Hangup)
+            }
             Some(OnWrite::KillAfter) => {
                 self.process.kill();
                 record.told = 0;
@@ -190,6 +217,7 @@ impl Proxy {
                 Ok(refusal(code))
             }
             Some(OnWrite::Pause(seconds)) => {
+                self.shared.outage(Duration::from_secs(seconds));
                 self.process.signal("-STOP");
                 let process = self.process.clone();
                 tokio::spawn(async move {
@@ -242,7 +270,13 @@ impl Proxy {
         let metadata = &mut foreign["metadata"];
         metadata["ownerReferences"] = json!([]);
         metadata["labels"]["faults.soak.dev/squatter"] = json!("true");
-        metadata["labels"]["soak.dev/run-uid"] = json!("00000000-0000-0000-0000-000000000000");
+        for label in ["soak.dev/run-uid", "soak.dev/injection-uid"] {
+            if metadata["labels"][label].is_string() {
+                metadata["labels"][label] = json!("00000000-0000-0000-0000-000000000000");
+            }
+        }
+        // Nobody would take it off.
+        metadata["finalizers"] = json!([]);
         metadata["annotations"]["soak.dev/created-by-run"] = json!("00000000-0000-0000-0000-000000000000");
         let _ = self.server.call(Method::POST, &taken.path, Some(&foreign)).await;
     }
@@ -258,15 +292,20 @@ fn plain(code: StatusCode, bytes: Bytes) -> Response<Body> {
 /// What an API server says with a code.
 fn refusal(code: u16) -> Response<Body> {
     let reason = match code {
+        403 => "Forbidden",
         409 => "Conflict",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         504 => "Timeout",
         _ => "InternalError",
     };
+    let message = if code == 403 {
+        "admission webhook \"faults.soak.dev\" denied the request: not now"
+    } else {
+        "answered so by the fault proxy"
+    };
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "answered so by the fault proxy", "reason": reason, "code": code,
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code,
     });
     let mut response = plain(StatusCode::from_u16(code).unwrap_or_default(), status.to_string().into());
     if code == 429 {

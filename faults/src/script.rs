@@ -23,6 +23,8 @@ pub enum OnWrite {
     Squat,
     /// The operator stands still for so many seconds after it.
     Pause(u64),
+    /// It is committed, and the operator is killed and stays down for so many milliseconds.
+    Down(u64),
 }
 
 /// Something that happens to an event of a watch.
@@ -45,12 +47,14 @@ pub enum OnEvent {
 pub enum Around {
     /// No connection to the server for so many milliseconds.
     Cut(u64),
-    /// Every run is deleted.
+    /// Every run and every injection is deleted.
     DeleteRuns,
     /// The namespace is deleted.
     DeleteNamespace,
     /// The runs' account loses its rights for so many milliseconds.
     Revoke(u64),
+    /// The kill switch is on for so many milliseconds.
+    Halt(u64),
     /// kube-apiserver is killed and started again.
     RestartServer,
     /// etcd stands still for so many milliseconds.
@@ -80,6 +84,8 @@ pub enum When {
     Nth(u32),
     /// At the first write of that name.
     Key(String),
+    /// At the first write whose name begins so.
+    Prefix(String),
 }
 
 /// All faults of one session.
@@ -97,6 +103,8 @@ pub struct Script {
     pub second_writer: bool,
     /// After a crash the caches are filled with what was true a while ago.
     pub stale: bool,
+    /// A webhook denies each undoing of a fault, for so many milliseconds from the first try.
+    pub deny_undo: Option<u64>,
     /// Faults of writes.
     pub writes: Vec<(When, OnWrite)>,
     /// Faults of watches.
@@ -106,13 +114,16 @@ pub struct Script {
 }
 
 /// The scenarios, those first that a short campaign must have.
-pub const SCENARIOS: [&str; 21] = [
+pub const SCENARIOS: [&str; 24] = [
     "crash-before",
     "crash-after",
     "refused",
     "ambiguous",
     "two-leaders",
     "squatters",
+    "undo-denied",
+    "down-past-deadline",
+    "halted",
     "watches",
     "stale-cache",
     "second-writer",
@@ -134,6 +145,10 @@ pub const SCENARIOS: [&str; 21] = [
 const WRITES: u32 = 240;
 /// Events of watches that a session sees, about.
 const EVENTS: u32 = 200;
+
+/// Injections at one of whose ends the operator goes down, and the state of their one entry while they are active.
+const LASTING: [&str; 9] =
+    ["patch", "scale", "restore", "external", "policy", "toxic", "off", "foreign", "cordon"];
 
 const REFUSALS: [u16; 4] = [429, 500, 503, 504];
 
@@ -205,6 +220,14 @@ impl Script {
                 (self.operators, self.election) = (2, true);
                 self.writes.push((When::Nth(rng.u32(20..WRITES / 2)), OnWrite::Pause(20)));
             }
+            "undo-denied" => self.deny_undo = Some(rng.u64(2_000..8_000)),
+            "down-past-deadline" => {
+                let name = LASTING[rng.usize(..LASTING.len())];
+                let state = if rng.bool() { "Injecting" } else { "Injected" };
+                let key = format!("status fi/{name} {state}");
+                self.writes.push((When::Prefix(key), OnWrite::Down(rng.u64(6_000..14_000))));
+            }
+            "halted" => self.around.push((rng.u32(20..WRITES / 2), Around::Halt(rng.u64(1_000..6_000)))),
             "deleted" => self.around.push((rng.u32(10..WRITES), Around::DeleteRuns)),
             "namespace-deleted" => self.around.push((rng.u32(10..WRITES), Around::DeleteNamespace)),
             "rights-revoked" => self.around.push((rng.u32(20..WRITES), Around::Revoke(rng.u64(1_000..8_000)))),
@@ -254,7 +277,12 @@ impl Script {
 
     /// Whether each run's verdict must be what it would be without any fault.
     pub fn keeps_verdicts(&self) -> bool {
-        !matches!(self.scenario, "squatters" | "deleted" | "namespace-deleted" | "rights-revoked")
+        !matches!(self.scenario, "squatters" | "deleted" | "namespace-deleted" | "rights-revoked" | "halted")
+    }
+
+    /// Whether the operator may hear late of what people do, since watches tell it late or never.
+    pub fn loses_events(&self) -> bool {
+        self.stale || !self.events.is_empty()
     }
 }
 
@@ -277,6 +305,7 @@ mod tests {
                 || !script.events.is_empty()
                 || !script.around.is_empty()
                 || script.second_writer
+                || script.deny_undo.is_some()
                 || script.operators > 1;
             assert!(something, "{scenario}");
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -19,11 +19,13 @@ use tokio::{
 use crate::{
     api::Server,
     checker::{self, Facts, Violation},
+    injections,
     process::{Launch, Process},
     proxy::{self, Proxy},
     script::{Around, Script},
     shared::Shared,
     tls::Identity,
+    targets::Toxiproxy,
     user::{self, Place},
     watcher, workload,
 };
@@ -34,6 +36,12 @@ const LIMIT: Duration = Duration::from_secs(150);
 const SILENT_LIMIT: Duration = Duration::from_secs(330);
 /// After so long no further fault comes: what is promised for the time after crashes needs such a time.
 const FAULTS_END: Duration = Duration::from_mins(1);
+/// How long an operator may take from its start until it works.
+const START: Duration = Duration::from_secs(2);
+/// How long a server that was killed or stood still may take until it answers as before.
+const BACK: Duration = Duration::from_secs(5);
+/// How late after the session's begin the injection comes that has a time.
+const LATER: Duration = Duration::from_secs(5);
 /// How long an ended workload is watched for writes that should not come.
 const QUIET: Duration = Duration::from_millis(1_500);
 
@@ -56,6 +64,8 @@ pub struct Setup {
     pub identity: Identity,
     /// The operator.
     pub program: PathBuf,
+    /// The server of Toxiproxy.
+    pub toxiproxy: PathBuf,
     /// Guards that are taken away from it.
     pub without: Option<String>,
     /// The machine below the cluster.
@@ -77,6 +87,10 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Faults that struck, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Faults that injections made.
+    pub injected: usize,
+    /// Of these, how many were still there afterwards.
+    pub left: usize,
     /// How many requests the operators made.
     pub requests: usize,
     /// The names of all writes.
@@ -95,22 +109,28 @@ pub struct Outcome {
 pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
     let began = Instant::now();
     let (seed, scenario) = (script.seed, script.scenario);
-    let namespace = format!("f-{seed}-{:06x}", fastrand::u32(..0x100_0000));
+    let random = fastrand::u32(..);
+    let (namespace, node) = (format!("f-{seed}-{random:08x}"), format!("t-node-{random:08x}"));
     let folder = setup.folder.join(format!("{scenario}-{seed}"));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("script.txt"), format!("{script:#?}\n"))?;
-    let place = Place { server: setup.server.clone(), namespace };
+    let place = Place { server: setup.server.clone(), namespace, node };
     place.prepare().await?;
+    let (http, address) = proxy::listen().await?;
+    let toxiproxy = Toxiproxy::start(&setup.toxiproxy, &address.to_string()).await?;
     let (shared, around) = Shared::new(script.clone());
     let shared = Arc::new(shared);
     let mut tasks = JoinSet::new();
-    let watch = watcher::watch(&setup.server, &place.namespace, &shared).await?;
+    let watch = watcher::watch(&setup.server, &place.namespace, &place.node, &shared).await?;
     let processes = start_operators(setup, &script, &place, &folder, &shared, &mut tasks).await?;
-    let (http, address) = proxy::listen().await?;
     tasks.spawn(serve_http(http));
+    let toxics = front(&toxiproxy, &processes, &shared, &mut tasks).await?;
     let runs = workload::runs(&format!("http://{address}/"));
+    let at = (chrono::Utc::now() + LATER).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let injections = injections::injections(&toxics, &place.node, &at);
     place.submit(&runs).await?;
+    place.submit_injections(&injections).await?;
     tasks.spawn(place.clone().tend(shared.clone()));
     if script.second_writer {
         tasks.spawn(place.clone().scribble(shared.clone()));
@@ -120,7 +140,7 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
     }
     tasks.spawn(strike(setup.clone(), place.clone(), shared.clone(), around));
     let limit = if scenario == "silent-watch" { SILENT_LIMIT } else { LIMIT };
-    while began.elapsed() < limit && !all_ended(&shared, runs.len()) {
+    while began.elapsed() < limit && !all_ended(&shared, runs.len(), injections.len()) {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if began.elapsed() > FAULTS_END {
             shared.disarm();
@@ -134,11 +154,16 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
         process.reap().await;
     }
     drop(watch);
-    if scenario != "namespace-deleted" {
-        // Left behind, it harms nobody: the name is never used again.
-        let _ = place.delete().await;
-    }
-    let facts = Facts { scenario, keeps_verdicts: script.keeps_verdicts(), expected: &runs };
+    let left = place.left(&toxiproxy.server, &shared, scenario != "namespace-deleted").await?;
+    place.tidy().await;
+    violations.extend(left.iter().map(|text| Violation { rule: "faults left", text: text.clone() }));
+    let facts = Facts {
+        scenario,
+        keeps_verdicts: script.keeps_verdicts(),
+        loses_events: script.loses_events(),
+        expected: &runs,
+        injections: &injections,
+    };
     let outcome = shared.recorder.with(|history| {
         violations.extend(checker::check(history, &facts));
         if setup.keep || !violations.is_empty() {
@@ -154,6 +179,8 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
             seed,
             scenario,
             faults: shared.counts(),
+            injected: checker::injected(history),
+            left: left.len(),
             requests: history.requests.len(),
             keys: writes().filter_map(|request| request.key.clone()).collect(),
             crashed: crashed.collect(),
@@ -186,7 +213,10 @@ async fn start_operators(
             "--watch-namespace",
             namespace,
             "--namespace",
-            namespace,
+            &place.own(),
+            "--injection-cluster-scoped",
+            "--injection-max-active",
+            "64",
         ]
         .map(str::to_owned)
         .into();
@@ -202,12 +232,27 @@ async fn start_operators(
         };
         let process = Arc::new(Process::new(number, launch));
         let proxy = Proxy { server: setup.server.clone(), process: process.clone(), shared: shared.clone() };
-        tasks.spawn(Arc::new(proxy).serve(listener, setup.identity.clone()));
+        tasks.spawn(Arc::new(proxy).serve(listener, Some(setup.identity.clone())));
         process.start()?;
         tasks.spawn(revive(process.clone(), shared.clone(), script.stale, script.seed));
         processes.push(process);
     }
     Ok(processes)
+}
+
+/// Puts a proxy before Toxiproxy, so that what the operator does there is recorded and disturbed as well.
+async fn front(
+    toxiproxy: &Toxiproxy,
+    processes: &[Arc<Process>],
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+) -> Result<String> {
+    let (listener, address) = proxy::listen().await?;
+    // Of two operators it can't tell which one asks; no script depends on that.
+    let process = processes.first().context("a script has an operator")?.clone();
+    let proxy = Proxy { server: toxiproxy.server.clone(), process, shared: shared.clone() };
+    tasks.spawn(Arc::new(proxy).serve(listener, None));
+    Ok(format!("http://{address}"))
 }
 
 /// Starts an operator again whenever it was killed or has ended.
@@ -225,8 +270,13 @@ async fn revive(process: Arc<Process>, shared: Arc<Shared>, stale: bool, seed: u
                 shared.count("EndedByItself");
             }
         }
+        let died = shared.recorder.now();
         process.reap().await;
         tokio::time::sleep(Duration::from_millis(rng.u64(..1_000))).await;
+        if let Some(until) = shared.down_until() {
+            tokio::time::sleep_until(until.into()).await;
+        }
+        shared.recorder.outage(died, shared.recorder.now() + START.as_millis());
         if stale {
             shared.grow_stale(process.lives() + 1);
         }
@@ -241,6 +291,7 @@ async fn strike(setup: Setup, place: Place, shared: Arc<Shared>, mut around: Unb
     while let Some(what) = around.recv().await {
         shared.count(&crate::shared::kind(&format!("{what:?}")));
         let machine = setup.machine.clone();
+        let (began, is_shared) = (shared.recorder.now(), what.is_shared());
         let result = match what {
             Around::Cut(millis) => {
                 shared.cut(Duration::from_millis(millis));
@@ -252,13 +303,20 @@ async fn strike(setup: Setup, place: Place, shared: Arc<Shared>, mut around: Unb
                     let path = place.run_path(run.name());
                     result = setup.server.call(http::Method::DELETE, &path, None).await.map(|_| ());
                 }
-                result
+                let injections = place.path("/apis/soak.dev/v1alpha1", "failureinjections");
+                result.and(setup.server.call(http::Method::DELETE, &injections, None).await.map(|_| ()))
             }
             Around::DeleteNamespace => place.delete().await,
             Around::Revoke(millis) => {
+                shared.outage(Duration::from_millis(millis) + BACK);
                 let revoked = place.revoke().await;
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 revoked.and(place.grant().await)
+            }
+            Around::Halt(millis) => {
+                let halted = place.halt(true).await;
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                halted.and(place.halt(false).await)
             }
             Around::RestartServer => machine.restart("kube-apiserver"),
             Around::RestartManager => machine.restart("kube-controller-manager"),
@@ -270,15 +328,22 @@ async fn strike(setup: Setup, place: Place, shared: Arc<Shared>, mut around: Unb
                 stopped.and(machine.signal("etcd", "-CONT"))
             }
         };
+        if is_shared {
+            shared.recorder.outage(began, shared.recorder.now() + BACK.as_millis());
+        }
         if let Err(error) = result {
             eprintln!("   a fault could not be made: {error:#}");
         }
     }
 }
 
-fn all_ended(shared: &Shared, count: usize) -> bool {
+fn all_ended(shared: &Shared, runs: usize, injections: usize) -> bool {
     let newest = user::newest(shared);
-    newest.len() >= count && newest.iter().all(user::has_ended)
+    if newest.len() < runs || !newest.iter().all(user::has_ended) {
+        return false;
+    }
+    let newest = shared.recorder.with(|history| history.newest("failureinjections"));
+    newest.len() >= injections && newest.iter().all(user::injection_has_ended)
 }
 
 /// L3 for a whole namespace: it goes without anybody's help.

@@ -8,6 +8,7 @@ use std::{
 
 use http::Method;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -42,6 +43,11 @@ pub struct Shared {
     around: mpsc::UnboundedSender<Around>,
     counts: Mutex<BTreeMap<String, u64>>,
     stale: Mutex<Stale>,
+    /// What others have done to the workload.
+    done: Mutex<BTreeSet<&'static str>>,
+    /// What is being undone, by name, and until when that is denied, once it was tried.
+    undoing: Mutex<BTreeMap<String, Option<Instant>>>,
+    down_until: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -56,6 +62,9 @@ impl Shared {
             around,
             counts: Mutex::default(),
             stale: Mutex::default(),
+            done: Mutex::default(),
+            undoing: Mutex::default(),
+            down_until: Mutex::default(),
         };
         (shared, receiver)
     }
@@ -92,8 +101,9 @@ impl Shared {
             let comes = match when {
                 When::Nth(at) => *at <= writes,
                 When::Key(wanted) => wanted == key,
+                When::Prefix(wanted) => key.starts_with(wanted),
             };
-            comes && applies(what, method, path)
+            comes && applies(what, key, method, path)
         })?;
         let (_, what) = progress.script.writes.remove(due);
         drop(progress);
@@ -116,8 +126,70 @@ impl Shared {
         Some(what)
     }
 
+    /// Notes that somebody has done something to the workload.
+    pub fn act(&self, what: &'static str) {
+        self.done.lock().insert(what);
+    }
+
+    /// Whether somebody has done that.
+    pub fn did(&self, what: &str) -> bool {
+        self.done.lock().contains(what)
+    }
+
+    /// For a while from now on no operator can work as it should.
+    pub fn outage(&self, time: Duration) {
+        let now = self.recorder.now();
+        self.recorder.outage(now, now + time.as_millis());
+    }
+
+    /// Takes in the status of an injection that was stored.
+    pub fn injection_stored(&self, status: &Value) {
+        let undone = status["phase"] == "Reverting";
+        let mut undoing = self.undoing.lock();
+        for entry in status["journal"].as_array().into_iter().flatten() {
+            let names = [&entry["target"]["name"], &entry["undo"]["object"]["name"]];
+            for name in names.into_iter().filter_map(Value::as_str) {
+                if undone {
+                    undoing.entry(name.to_owned()).or_default();
+                } else {
+                    undoing.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Whether a write would undo something that may not be undone yet.
+    pub fn denies(&self, path: &str, body: &Value) -> bool {
+        let Some(millis) = self.progress.lock().script.deny_undo else { return false };
+        if !self.armed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut undoing = self.undoing.lock();
+        let is_it = |name: &str| path.split('/').any(|part| part == name) || body["metadata"]["name"] == name;
+        let Some((_, until)) = undoing.iter_mut().find(|(name, _)| is_it(name)) else { return false };
+        let time = Duration::from_millis(millis);
+        let first = until.is_none();
+        let until = *until.get_or_insert_with(|| Instant::now() + time);
+        drop(undoing);
+        if first {
+            self.outage(time);
+        }
+        Instant::now() < until
+    }
+
+    /// An operator that ends is not started again for a while.
+    pub fn stay_down(&self, time: Duration) {
+        *self.down_until.lock() = Some(Instant::now() + time);
+    }
+
+    /// Until when no operator is started.
+    pub fn down_until(&self) -> Option<Instant> {
+        *self.down_until.lock()
+    }
+
     /// Cuts all connections for a while.
     pub fn cut(&self, time: Duration) {
+        self.outage(time);
         self.cut_until.send_replace(Some(Instant::now() + time));
     }
 
@@ -148,7 +220,7 @@ impl Shared {
     /// The revision that a list of this life is answered from. Only the first list of each path is old: within a life no
     /// server goes back in time.
     pub fn stale_version(&self, life: u32, path: &str, method: &str) -> Option<u64> {
-        let listed = path.ends_with("/soakruns") || path.ends_with("/pods");
+        let listed = ["/soakruns", "/failureinjections", "/pods"].iter().any(|end| path.ends_with(end));
         let mut stale = self.stale.lock();
         if stale.life != life || !listed || method != "GET" || !stale.listed.insert(path.to_owned()) {
             return None;
@@ -158,11 +230,15 @@ impl Shared {
 }
 
 /// Whether a fault makes sense for a write.
-fn applies(what: &OnWrite, method: &Method, path: &str) -> bool {
+fn applies(what: &OnWrite, key: &str, method: &Method, path: &str) -> bool {
     match what {
         // A conflict on a tenant's object is the step's own failure, and no fault of the connection.
-        OnWrite::Refuse(409) => path.contains("/soakruns/"),
-        OnWrite::Squat => method == Method::POST && (path.ends_with("/pods") || path.ends_with("/configmaps")),
+        OnWrite::Refuse(409) => path.contains("/soakruns/") || path.contains("/failureinjections/"),
+        // Whoever restores what was deleted is welcome, whoever that is.
+        OnWrite::Squat => {
+            let fits = path.ends_with("/pods") || path.ends_with("/configmaps");
+            method == Method::POST && fits && !key.ends_with("t-restore")
+        }
         _ => true,
     }
 }

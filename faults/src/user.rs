@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 use crate::{
     api::Server,
     history::Version,
+    injections::Injection,
     names,
     shared::Shared,
     workload::{self, DENIED, Run},
 };
+
+/// A cluster role of all sessions.
+const OUTSIDE: &str = "soak-faults";
 
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -23,6 +27,8 @@ pub struct Place {
     pub server: Server,
     /// The namespace's name.
     pub namespace: String,
+    /// A node of the session's own, which no other pods come to.
+    pub node: String,
 }
 
 /// Phases that end a run.
@@ -41,17 +47,26 @@ impl Place {
         self.path("/apis/soak.dev/v1alpha1", &format!("soakruns/{name}"))
     }
 
-    /// Makes the namespace, an account `soak` that may do what the workload asks for, and one that may do nothing.
+    /// The operator's own namespace: its lease and the kill switch are there.
+    pub fn own(&self) -> String {
+        format!("{}-own", self.namespace)
+    }
+
+    /// Makes the namespaces, what injections hit, an account `soak` that may do what the workload asks for, and one that may do nothing.
     pub async fn prepare(&self) -> Result<()> {
         let name = &self.namespace;
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"faults.soak.dev/session": "true"}}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"faults.soak.dev/session": "true", "soak.dev/injection": "allowed"}}});
         self.server.apply(&format!("/api/v1/namespaces/{name}"), &namespace).await?;
+        let own = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.own(), "labels": {"faults.soak.dev/session": "true"}}});
+        self.server.apply(&format!("/api/v1/namespaces/{}", self.own()), &own).await?;
         for account in ["soak", "bare"] {
             let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}});
             self.server.apply(&self.path("/api/v1", &format!("serviceaccounts/{account}")), &object).await?;
         }
         let rules = json!([
-            {"apiGroups": [""], "resources": ["pods", "pods/log", "configmaps"], "verbs": ["*"]},
+            {"apiGroups": [""], "resources": ["pods", "pods/log", "pods/eviction", "configmaps"], "verbs": ["*"]},
+            {"apiGroups": ["soak.dev"], "resources": ["failureinjections"], "verbs": ["*"]},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["*"]},
             {"apiGroups": ["apps"], "resources": ["deployments", "deployments/scale"], "verbs": ["*"]},
             {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["*"]},
         ]);
@@ -59,24 +74,51 @@ impl Place {
         let role =
             json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "soak"}, "rules": rules});
         self.server.apply(&self.path(&format!("/apis/{group}/v1"), "roles/soak"), &role).await?;
-        self.grant().await
+        // A node is in no namespace, and what keeps injections out of a closed one must not be a missing right.
+        let outside = json!([
+            {"apiGroups": [""], "resources": ["nodes", "configmaps"], "verbs": ["get", "list", "patch"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        ]);
+        let role = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": OUTSIDE}, "rules": outside});
+        self.server.apply(&format!("/apis/{group}/v1/clusterroles/{OUTSIDE}"), &role).await?;
+        self.grant().await?;
+        self.make_targets().await
     }
 
     /// Gives the account `soak` its rights.
     pub async fn grant(&self) -> Result<()> {
         let group = "rbac.authorization.k8s.io";
-        let binding = json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "soak"},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "soak"},
-            "subjects": [{"kind": "ServiceAccount", "name": "soak", "namespace": self.namespace}],
-        });
-        let path = self.path(&format!("/apis/{group}/v1"), "rolebindings/soak");
-        self.server.apply(&path, &binding).await.map(|_| ())
+        let binding = |kind: &str, role: &str, name: &str| {
+            json!({
+                "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": name},
+                "roleRef": {"apiGroup": group, "kind": kind, "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": "soak", "namespace": self.namespace}],
+            })
+        };
+        self.server.apply(&self.bindings()[0], &binding("Role", "soak", "soak")).await?;
+        self.server.apply(&self.bindings()[1], &binding("ClusterRole", OUTSIDE, &self.namespace)).await.map(|_| ())
     }
 
     /// Takes them away.
     pub async fn revoke(&self) -> Result<()> {
-        let path = self.path("/apis/rbac.authorization.k8s.io/v1", "rolebindings/soak");
+        for path in self.bindings() {
+            self.server.call(Method::DELETE, &path, None).await?;
+        }
+        Ok(())
+    }
+
+    fn bindings(&self) -> [String; 2] {
+        let root = "/apis/rbac.authorization.k8s.io/v1";
+        [self.path(root, "rolebindings/soak"), format!("{root}/clusterrolebindings/{}", self.namespace)]
+    }
+
+    /// Turns the kill switch on or off.
+    pub async fn halt(&self, on: bool) -> Result<()> {
+        let path = format!("/api/v1/namespaces/{}/configmaps/soak-kill-switch", self.own());
+        if on {
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "soak-kill-switch"}, "data": {"halt": "true"}});
+            return self.server.apply(&path, &map).await.map(|_| ());
+        }
         self.server.call(Method::DELETE, &path, None).await.map(|_| ())
     }
 
@@ -97,13 +139,38 @@ impl Place {
         Ok(())
     }
 
+    /// Creates the injections of the workload.
+    pub async fn submit_injections(&self, injections: &[Injection]) -> Result<()> {
+        for injection in injections {
+            let mut spec = injection.spec.clone();
+            spec["serviceAccountName"] = json!("soak");
+            let object = json!({"apiVersion": "soak.dev/v1alpha1", "kind": "FailureInjection",
+                "metadata": {"name": injection.name}, "spec": spec});
+            let path = self.path("/apis/soak.dev/v1alpha1", "failureinjections");
+            let (code, answer) = self.server.call(Method::POST, &path, Some(&object)).await?;
+            anyhow::ensure!(code == 201, "injection {} could not be created: {code}: {answer}", injection.name);
+        }
+        Ok(())
+    }
+
+    /// Deletes all that a session made; its end is not waited for.
+    pub async fn tidy(&self) {
+        // Left behind, it harms nobody: the names are never used again.
+        self.release().await;
+        let _ = self.delete().await;
+        let nodes = format!("/api/v1/nodes/{}", self.node);
+        for path in [format!("/api/v1/namespaces/{}", self.own()), self.bindings()[1].clone(), nodes] {
+            let _ = self.server.call(Method::DELETE, &path, None).await;
+        }
+    }
+
     /// Deletes the namespace; its end is not waited for.
     pub async fn delete(&self) -> Result<()> {
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         self.server.call(Method::DELETE, &path, None).await.map(|_| ())
     }
 
-    /// Does to the workload's runs what their names say, for ever.
+    /// Does to the workload's runs, injections and targets what their names say, for ever.
     pub async fn tend(self, shared: Arc<Shared>) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -111,6 +178,7 @@ impl Place {
                 // What fails is found undone at the next look.
                 let _ = self.tend_one(&run, &shared).await;
             }
+            let _ = self.meddle(&shared).await;
         }
     }
 
@@ -183,9 +251,16 @@ impl Place {
 
 /// The newest version of each run.
 pub fn newest(shared: &Shared) -> Vec<Version> {
-    shared
-        .recorder
-        .with(|history| history.runs().into_iter().filter_map(|run| run.last().map(|it| (*it).clone())).collect())
+    shared.recorder.with(|history| history.newest("soakruns"))
+}
+
+/// Whether an injection has come to its end, as the watch saw it.
+pub fn injection_has_ended(injection: &Version) -> bool {
+    let (metadata, status) = (&injection.object["metadata"], &injection.object["status"]);
+    let held = metadata["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+    let going = metadata["deletionTimestamp"].is_string() || injection.object["spec"]["ttlAfterFinished"].is_string();
+    let is_final = matches!(names::text(&status["phase"]), "Recovered" | "Failed" | "Skipped");
+    injection.gone || (is_final && !held && !going)
 }
 
 /// Whether a run has come to its end, as the watch saw it.

@@ -1,4 +1,5 @@
-//! An independent watch of one namespace: each version of each run, pod and `ConfigMap`, past no proxy.
+//! An independent watch of one namespace and one node: each version of each run, injection and object that they touch, past
+//! no proxy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,17 +16,24 @@ use crate::{
 };
 
 /// What is watched: resource and path before the namespace.
-const WATCHED: [(&str, &str); 3] =
-    [("soakruns", "/apis/soak.dev/v1alpha1"), ("pods", "/api/v1"), ("configmaps", "/api/v1")];
+const WATCHED: [(&str, &str); 6] = [
+    ("soakruns", "/apis/soak.dev/v1alpha1"),
+    ("failureinjections", "/apis/soak.dev/v1alpha1"),
+    ("pods", "/api/v1"),
+    ("configmaps", "/api/v1"),
+    ("deployments", "/apis/apps/v1"),
+    ("networkpolicies", "/apis/networking.k8s.io/v1"),
+];
 
 const FIRST_TRIES: u32 = 100;
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Begins to watch; everything from here on is recorded until the set is dropped.
-pub async fn watch(server: &Server, namespace: &str, shared: &Arc<Shared>) -> Result<JoinSet<()>> {
+pub async fn watch(server: &Server, namespace: &str, node: &str, shared: &Arc<Shared>) -> Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    for (resource, root) in WATCHED {
-        let path = format!("{root}/namespaces/{namespace}/{resource}");
+    let inside = WATCHED.map(|(resource, root)| (resource, format!("{root}/namespaces/{namespace}/{resource}")));
+    let outside = ("nodes", format!("/api/v1/nodes?fieldSelector=metadata.name={node}"));
+    for (resource, path) in inside.into_iter().chain([outside]) {
         let version = first_list(server, &path, resource, shared).await?;
         let (server, shared) = (server.clone(), shared.clone());
         tasks.spawn(async move { follow(&server, &path, resource, version, &shared).await });

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::injections;
+
 /// How a run ends when nothing goes wrong around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -105,6 +107,7 @@ pub fn runs(http: &str) -> Vec<Run> {
                 "phases": one(json!([{"name": "busy", "pod": pod("true")}])),
             }),
         ),
+        run(injections::RUN, phase("Succeeded"), injections::run()),
     ]
 }
 

@@ -11,13 +11,13 @@ use soak_faults::{
     tls::Identity,
 };
 
-use crate::{cluster, kubectl::Kubectl, operator, workspace};
+use crate::{cluster, kubectl::Kubectl, operator, tools, workspace};
 
 /// Sessions side by side, on two cores.
 const PARALLEL: usize = 4;
 
 /// Seeds of the short form: one of each scenario.
-pub const SHORT: u64 = 21;
+pub const SHORT: u64 = 24;
 /// Seeds of the long form, which also crashes each write before and after.
 pub const LONG: u64 = 1_000;
 
@@ -96,6 +96,7 @@ pub fn run(options: &Options) -> Result<()> {
         server: Server::from_kubeconfig(&cluster.kubeconfig)?,
         identity: Identity::new()?,
         program: build(&[], folder.join("operator"))?,
+        toxiproxy: tools::path("toxiproxy-server")?,
         without: None,
         machine: Arc::new(cluster),
         folder,

@@ -66,7 +66,7 @@ mod tests {
             last.object["metadata"]["deletionTimestamp"] = json!("2026-11-24T00:00:00Z");
         }
         let expected = [Run { name: "r", expected: Expected::Phase("Succeeded"), spec: Value::Null }];
-        let facts = Facts { scenario: "crash-before", keeps_verdicts, expected: &expected };
+        let facts = Facts { keeps_verdicts, expected: &expected, ..sample::facts() };
         let mut found = Vec::new();
         check(&History { versions: vec![last], ..History::default() }, &facts, &mut found);
         found.into_iter().map(|violation| violation.rule).collect()

@@ -1,12 +1,16 @@
 //! The invariants of docs/architecture.md, judged over the two histories of a session. Nothing here uses the operator's code.
 
+mod effects;
+mod injections;
+mod journal;
 mod liveness;
 mod pods;
 mod records;
 mod requests;
 mod status;
+mod undone;
 
-use crate::{history::History, workload::Run};
+use crate::{history::History, injections::Injection, workload::Run};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +27,12 @@ pub struct Facts<'a> {
     pub scenario: &'static str,
     /// Whether each verdict must be the expected one.
     pub keeps_verdicts: bool,
-    /// The workload.
+    /// Whether watches may tell late or never what people do.
+    pub loses_events: bool,
+    /// The runs of the workload.
     pub expected: &'a [Run],
+    /// The injections of the workload.
+    pub injections: &'a [Injection],
 }
 
 /// Judges both histories.
@@ -35,7 +43,17 @@ pub fn check(history: &History, facts: &Facts<'_>) -> Vec<Violation> {
     status::check(history, &mut found);
     records::check(history, &mut found);
     liveness::check(history, facts, &mut found);
+    injections::check(history, facts, &mut found);
+    if !history.gaps {
+        effects::check(history, &mut found);
+        undone::check(history, facts, &mut found);
+    }
     found
+}
+
+/// How many faults injections made.
+pub fn injected(history: &History) -> usize {
+    effects::all(history).iter().filter(|effect| effect.owner.is_some()).count()
 }
 
 fn violated(found: &mut Vec<Violation>, rule: &'static str, text: String) {

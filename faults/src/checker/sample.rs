@@ -4,6 +4,24 @@ use serde_json::{Value, json};
 
 use crate::history::{Request, Version};
 
+use super::Facts;
+
+/// What the checker's tests know of a session without faults and without a workload.
+pub fn facts() -> Facts<'static> {
+    Facts { scenario: "baseline", keeps_verdicts: true, loses_events: false, expected: &[], injections: &[] }
+}
+
+/// A version of an injection with that name and uid, which changes `/data/mode` of the object `t` from `good` to `bad`.
+pub fn injection(revision: u64, name: &str, phase: &str, state: &str) -> Version {
+    let undo = json!({"type": "Fields", "fields": [{"path": "/data/mode", "before": "good", "after": "bad"}]});
+    let journal = json!([{"target": {"uid": "t", "name": "t-x"}, "undo": undo, "state": state}]);
+    let object = json!({
+        "metadata": {"name": name, "uid": name, "finalizers": ["soak.dev/cleanup"]}, "spec": {},
+        "status": {"phase": phase, "journal": journal, "deadline": "2026-01-01T00:00:30Z"},
+    });
+    version("failureinjections", revision, object)
+}
+
 /// A request that was made by the operator itself and succeeded.
 pub fn request(method: &str, path: &str, body: Value) -> Request {
     Request {

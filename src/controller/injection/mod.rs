@@ -162,8 +162,16 @@ impl Visit<'_> {
             let now = Utc::now().trunc_subsecs(3);
             let InjectionDecision { status, effects, wake_at } =
                 injection::decide(plan.as_ref(), &self.injection, &known, now);
-            self.store(status).await?;
-            let moved = self.perform(&plan, &seed, effects, &mut known, decided_at).await?;
+            let moved = if crate::switches::without("journal-before-effect") {
+                let stored = self.injection.status.replace(status);
+                let moved = self.perform(&plan, &seed, effects, &mut known, decided_at).await?;
+                let status = std::mem::replace(&mut self.injection.status, stored).unwrap_or_default();
+                self.store(status).await?;
+                moved
+            } else {
+                self.store(status).await?;
+                self.perform(&plan, &seed, effects, &mut known, decided_at).await?
+            };
             match moved {
                 Moved::Yes => {}
                 Moved::No => {

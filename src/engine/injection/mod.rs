@@ -82,7 +82,7 @@ impl Machine<'_> {
             return self.after_the_end(has_finalizer);
         }
         // A journal without the finalizer is undone all the same: somebody has taken it off by hand.
-        if !has_finalizer && untouched {
+        if !has_finalizer && untouched && !crate::switches::without("finalizer-first") {
             return self.effects.push(InjectionEffect::AddFinalizer);
         }
         self.status.accepted_at.get_or_insert(self.now);
