@@ -315,8 +315,11 @@ async fn is_caught(own: &Runner, guard: &str, scenario: &str, writes: &[String])
 
 /// A script that crashes at all writes that begin so.
 fn crash_at(seed: u64, writes: &[String], prefix: &str, after: bool) -> Script {
-    let targets: Vec<(String, bool)> =
-        writes.iter().filter(|key| key.starts_with(prefix) && !key.contains(" t-")).map(|key| (key.clone(), after)).collect();
+    let targets: Vec<(String, bool)> = writes
+        .iter()
+        .filter(|key| key.starts_with(prefix) && !key.contains(" t-"))
+        .map(|key| (key.clone(), after))
+        .collect();
     Script::crashes_at(seed, &targets)
 }
 

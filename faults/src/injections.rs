@@ -102,7 +102,11 @@ pub fn injections(toxiproxy: &str, node: &str, at: &str) -> Vec<Injection> {
         one("lost", RECOVERED, broken("lost", "3s")),
         one("anew", RECOVERED, broken("anew", "3s")),
         one("foreign", RECOVERED, broken("foreign", "3s")),
-        one("closed", &["Failed"], with(broken("closed", "2s"), "target", with(map("closed"), "namespace", json!("default")))),
+        one(
+            "closed",
+            &["Failed"],
+            with(broken("closed", "2s"), "target", with(map("closed"), "namespace", json!("default"))),
+        ),
         // If its second has passed when the operator gets to it, it must not begin any more.
         one(
             "later",

@@ -146,9 +146,8 @@ const WRITES: u32 = 240;
 /// Events of watches that a session sees, about.
 const EVENTS: u32 = 200;
 
-/// Injections at one of whose ends the operator goes down, and the state of their one entry while they are active.
-const LASTING: [&str; 9] =
-    ["patch", "scale", "restore", "external", "policy", "toxic", "off", "foreign", "cordon"];
+/// Injections in the midst of which the operator goes down.
+const LASTING: [&str; 9] = ["patch", "scale", "restore", "external", "policy", "toxic", "off", "foreign", "cordon"];
 
 const REFUSALS: [u16; 4] = [429, 500, 503, 504];
 

@@ -24,8 +24,8 @@ use crate::{
     proxy::{self, Proxy},
     script::{Around, Script},
     shared::Shared,
-    tls::Identity,
     targets::Toxiproxy,
+    tls::Identity,
     user::{self, Place},
     watcher, workload,
 };

@@ -65,7 +65,9 @@ impl Toxiproxy {
 /// A pod on the session's own node that stays until it is killed.
 fn pod(name: &str, app: &str, node: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": target(name), "labels": {"app": app}}, "spec": {
-        "nodeName": node, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+        "nodeName": node, "terminationGracePeriodSeconds": 0,
+        // The account `default` comes some time after its namespace.
+        "serviceAccountName": "soak", "automountServiceAccountToken": false,
         "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "main", "image": "localhost/busybox:1", "imagePullPolicy": "Never", "command": ["sleep", "600"]}],
     }})
@@ -90,7 +92,9 @@ impl Place {
         }
         let closed = format!("/api/v1/namespaces/default/configmaps/{}", target("closed"));
         self.server.apply(&closed, &map("closed", &good())).await?;
-        for (name, app) in [("kill-0", "victim"), ("kill-1", "victim"), ("drained", "drained"), ("isolated", "isolated")] {
+        for (name, app) in
+            [("kill-0", "victim"), ("kill-1", "victim"), ("drained", "drained"), ("isolated", "isolated")]
+        {
             let path = self.path("/api/v1", "pods");
             let (code, answer) = self.server.call(Method::POST, &path, Some(&pod(name, app, &self.node))).await?;
             anyhow::ensure!(code == 201, "pod {name} could not be made: {code}: {answer}");
@@ -134,7 +138,8 @@ impl Place {
                 left.push(problem);
             }
         }
-        let deployment = self.server.get(&self.path("/apis/apps/v1", &format!("deployments/{}", target("scale")))).await?;
+        let deployment =
+            self.server.get(&self.path("/apis/apps/v1", &format!("deployments/{}", target("scale")))).await?;
         let replicas = deployment.map(|it| it["spec"]["replicas"].clone());
         if replicas != Some(json!(0)) {
             left.push(format!("t-scale has {replicas:?} replicas"));
@@ -220,19 +225,21 @@ impl Place {
             }
         }
         if shared.did("anew-gone") && !shared.did("anew") {
-            let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": target("anew")}, "data": anew()});
+            let body =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": target("anew")}, "data": anew()});
             if self.server.call(Method::POST, &self.path("/api/v1", "configmaps"), Some(&body)).await?.0 == 201 {
                 shared.act("anew");
             }
         }
         let now = shared.recorder.now();
-        let held = shared.recorder.with(|history| history.newest("configmaps")).into_iter().any(|map| {
-            let metadata = &map.object["metadata"];
-            map.name() == target("external")
-                && !map.gone
-                && map.at + 1_000 < now
-                && metadata["deletionTimestamp"].is_string()
-                && metadata["finalizers"].as_array().is_some_and(|all| all.iter().any(|it| it == HOLD))
+        let external = target("external");
+        let held = shared.recorder.with(|history| {
+            let newest = history.versions.iter().rfind(|it| it.resource == "configmaps" && it.name() == external);
+            newest.is_some_and(|map| {
+                let metadata = &map.object["metadata"];
+                let held = metadata["finalizers"].as_array().is_some_and(|all| all.iter().any(|it| it == HOLD));
+                held && !map.gone && map.at + 1_000 < now && metadata["deletionTimestamp"].is_string()
+            })
         });
         if held {
             self.release().await;

@@ -77,7 +77,9 @@ async fn look(ctx: &FaultContext<'_>, entry: &JournalEntry) -> Result<Found, Api
     };
     Ok(match target.get().await? {
         None => Found::Gone(format!("{title} is gone")),
-        Some(object) if uid(&object) != entry.target.uid && !crate::switches::without("target-uid") => Found::Gone(format!("{title} is another object by now")),
+        Some(object) if uid(&object) != entry.target.uid && !crate::switches::without("target-uid") => {
+            Found::Gone(format!("{title} is another object by now"))
+        }
         Some(object) => Found::Object(Box::new(target), value(&object)),
     })
 }

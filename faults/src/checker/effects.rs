@@ -89,11 +89,13 @@ pub(super) fn all(history: &History) -> Vec<Effect<'_>> {
                 for (path, ..) in injections.iter().flat_map(|it| fields_of(it, uid)).collect::<Vec<_>>() {
                     let after = request.answer.pointer(path);
                     let before = previous(&objects, uid, &request.answer).and_then(|it| it.object.pointer(path));
-                    let is_fault = injections.iter().any(|it| {
-                        fields_of(it, uid).iter().any(|(other, _, fault)| *other == path && *fault == after)
-                    });
+                    let is_fault = injections
+                        .iter()
+                        .any(|it| fields_of(it, uid).iter().any(|(other, _, fault)| *other == path && *fault == after));
                     let what = What::Field(uid.to_owned(), path.to_owned());
-                    if before != after && is_fault && effects.iter().all(|it: &Effect<'_>| it.revision != revision || it.what != what)
+                    if before != after
+                        && is_fault
+                        && effects.iter().all(|it: &Effect<'_>| it.revision != revision || it.what != what)
                     {
                         effects.push(effect(what, revision));
                     }
@@ -110,9 +112,10 @@ pub(super) fn all(history: &History) -> Vec<Effect<'_>> {
                 let uid = text(&request.body["preconditions"]["uid"]);
                 let what = What::Deleted(uid.to_owned());
                 // What injections made is undone so; the rest is a fault.
-                let made = objects.get(uid).and_then(|it| it.first()).is_some_and(|it| {
-                    it.object["metadata"]["labels"]["soak.dev/injection-uid"].is_string()
-                });
+                let made = objects
+                    .get(uid)
+                    .and_then(|it| it.first())
+                    .is_some_and(|it| it.object["metadata"]["labels"]["soak.dev/injection-uid"].is_string());
                 if !made && effects.iter().all(|it: &Effect<'_>| it.what != what) {
                     effects.push(effect(what, end(&objects, uid)));
                 }
@@ -179,7 +182,12 @@ fn owner(injections: &[Injection<'_>], what: &What, request: &Request) -> Option
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let injections = Injection::all(history);
     for effect in all(history) {
-        let what = format!("{} ({:?}) at {} ms", effect.request.key.as_deref().unwrap_or_default(), effect.what, effect.request.at);
+        let what = format!(
+            "{} ({:?}) at {} ms",
+            effect.request.key.as_deref().unwrap_or_default(),
+            effect.what,
+            effect.request.at
+        );
         match effect.owner.and_then(|(index, place)| Some((injections.get(index)?, place))) {
             None => violated(found, "S5", format!("{what} stands in no journal")),
             Some((injection, place)) => one(history, injection, place, &effect, &what, found),
@@ -219,7 +227,9 @@ fn one(
     } else if time(history, deadline).is_some_and(|deadline| at > deadline + TRAVEL_MILLIS) {
         violated(found, "S9", format!("{what} came after the deadline of injection {name}"));
     }
-    let is_late = |since: Option<&Version>| since.is_some_and(|it| it.revision() <= stored.revision() && at > it.at + FRESH_MILLIS);
+    let is_late = |since: Option<&Version>| {
+        since.is_some_and(|it| it.revision() <= stored.revision() && at > it.at + FRESH_MILLIS)
+    };
     let left = injection.first(|version| !matches!(phase(version), "Pending" | "Injecting"));
     // Of several targets, one may be hit again only while the others are still to be hit.
     if is_late(left) {
@@ -233,7 +243,8 @@ fn one(
 /// What was stored when something happened that has no revision: by the requests, since a watch tells a moment later.
 fn stored_before<'a>(history: &History, injection: &Injection<'a>, at: u128) -> Option<&'a Version> {
     let written = history.requests.iter().filter(|it| it.is_injection_status() && it.is_committed() && it.at < at);
-    let newest = written.map(|request| crate::names::version(&request.answer)).collect::<std::collections::BTreeSet<_>>();
+    let newest =
+        written.map(|request| crate::names::version(&request.answer)).collect::<std::collections::BTreeSet<_>>();
     injection.0.iter().rev().find(|version| newest.contains(&version.revision()) || version.at < at).copied()
 }
 
@@ -259,7 +270,11 @@ fn touched(history: &History, injections: &[Injection<'_>], found: &mut Vec<Viol
                         inside && (whole || *its != path)
                     });
                     if !good {
-                        violated(found, "S7", format!("{key}: {path} was {old:?}, which is no journal's, and became {new:?}"));
+                        violated(
+                            found,
+                            "S7",
+                            format!("{key}: {path} was {old:?}, which is no journal's, and became {new:?}"),
+                        );
                     }
                 }
             }
@@ -297,7 +312,8 @@ fn differences(before: &Value, after: &Value) -> Vec<String> {
             _ => {}
         }
     }
-    const OWN: [&str; 5] = ["/metadata/managedFields", "/metadata/resourceVersion", "/metadata/generation", "/kind", "/apiVersion"];
+    const OWN: [&str; 5] =
+        ["/metadata/managedFields", "/metadata/resourceVersion", "/metadata/generation", "/kind", "/apiVersion"];
     let mut found = Vec::new();
     compare(before, after, "", &mut found);
     found.retain(|path| !OWN.contains(&path.as_str()) && !path.starts_with("/status"));

@@ -84,7 +84,11 @@ fn ends(injection: &Injection<'_>, facts: &Facts<'_>, found: &mut Vec<Violation>
     if let Some(expected) = expected.filter(|_| facts.keeps_verdicts) {
         let good = if expected.expected.is_empty() { last.gone } else { expected.expected.contains(&phase(last)) };
         if !good {
-            violated(found, "verdict", format!("injection {name} ended otherwise than as {:?}: {told}", expected.expected));
+            violated(
+                found,
+                "verdict",
+                format!("injection {name} ended otherwise than as {:?}: {told}", expected.expected),
+            );
         }
     }
 }
@@ -154,7 +158,10 @@ mod tests {
             ended(4, "i", &json!({})),
         ];
         assert!(judge(good.clone(), true).is_empty());
-        assert_eq!(judge(vec![at(1, "Injected", "Injected"), at(2, "Pending", "Planned"), ended(3, "i", &json!({}))], true), ["S2", "S2"]);
+        assert_eq!(
+            judge(vec![at(1, "Injected", "Injected"), at(2, "Pending", "Planned"), ended(3, "i", &json!({}))], true),
+            ["S2", "S2"]
+        );
         assert_eq!(judge([good.clone(), vec![ended(5, "i", &json!({"message": "new"}))]].concat(), true), ["S2"]);
         assert_eq!(judge(good[..3].to_vec(), true), ["L1"]);
     }

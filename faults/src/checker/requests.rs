@@ -119,8 +119,8 @@ fn repetition(history: &History, found: &mut Vec<Violation>) {
 
 /// Whether a repetition can do no harm: an eviction is one of a uid.
 fn is_harmless(request: &Request) -> bool {
-    let eviction = request.path.ends_with("/eviction")
-        && request.body["deleteOptions"]["preconditions"]["uid"].is_string();
+    let eviction =
+        request.path.ends_with("/eviction") && request.body["deleteOptions"]["preconditions"]["uid"].is_string();
     eviction || request.path.ends_with("/events")
 }
 

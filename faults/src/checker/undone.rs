@@ -57,9 +57,9 @@ fn released(
                 })
             }
             "Made" => objects.values().any(|versions| {
-                let ours = versions.first().is_some_and(|it| {
-                    it.object["metadata"]["labels"]["soak.dev/injection-uid"] == injection.uid()
-                });
+                let ours = versions
+                    .first()
+                    .is_some_and(|it| it.object["metadata"]["labels"]["soak.dev/injection-uid"] == injection.uid());
                 ours && at(versions)
             }),
             // Where the whole namespace goes, nothing can be made in it any more.
@@ -72,7 +72,15 @@ fn released(
         // A field that another injection has made look the same since is that one's affair.
         if left {
             let what = format!("{} of {}", entry.undo(), entry.0["target"]["name"]);
-            violated(found, "S6", format!("injection {} was let go while its fault was there: {what}: {}", injection.name(), undo["type"]));
+            violated(
+                found,
+                "S6",
+                format!(
+                    "injection {} was let go while its fault was there: {what}: {}",
+                    injection.name(),
+                    undo["type"]
+                ),
+            );
         }
     }
 }
@@ -138,7 +146,11 @@ fn in_time(
     let Some(due) = due(history, facts, injection) else { return };
     let limit = limit(&history.outages, due);
     if ended > limit {
-        violated(found, "L2", format!("{what} was to end at {due} ms and was there until {ended} ms; {limit} was the limit"));
+        violated(
+            found,
+            "L2",
+            format!("{what} was to end at {due} ms and was there until {ended} ms; {limit} was the limit"),
+        );
     }
 }
 
@@ -174,7 +186,11 @@ mod tests {
     use super::{super::sample, *};
 
     fn object(revision: u64, mode: &str) -> Version {
-        sample::version("configmaps", revision, json!({"metadata": {"name": "t-x", "uid": "t"}, "data": {"mode": mode}}))
+        sample::version(
+            "configmaps",
+            revision,
+            json!({"metadata": {"name": "t-x", "uid": "t"}, "data": {"mode": mode}}),
+        )
     }
 
     fn judge(versions: Vec<Version>, outages: Vec<(u128, u128)>) -> Vec<&'static str> {

@@ -82,11 +82,14 @@ impl Memory {
         self.inner.lock().pauses.get(task).is_some_and(|(_, due)| Instant::now() < *due)
     }
 
-    pub(super) fn tried(&self, task: &str, again: bool) {
+    /// Notes what came of a task. Before `open_until` it can't succeed; it is due then, however long its pause has become.
+    pub(super) fn tried(&self, task: &str, again: bool, open_until: Option<Instant>) {
         let mut inner = self.inner.lock();
         if again {
             let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures) + 1;
-            inner.pauses.insert(task.to_owned(), (failures, Instant::now() + backoff(failures)));
+            let (now, pause) = (Instant::now(), backoff(failures));
+            let due = open_until.filter(|until| *until > now).map_or(now + pause, |until| until.min(now + pause));
+            inner.pauses.insert(task.to_owned(), (failures, due));
         } else {
             inner.pauses.remove(task);
         }
@@ -195,5 +198,22 @@ impl Memories {
             memory.inner.lock().held = wanted;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_over_when_no_earlier_call_can_have_an_effect_any_more() {
+        let memory = Memory::new();
+        let until = Instant::now() + Duration::from_secs(2);
+        for _ in 0..6 {
+            memory.tried("revert 0", true, Some(until));
+        }
+        assert!(memory.next_try().is_some_and(|next| next <= Duration::from_secs(2)), "{:?}", memory.next_try());
+        memory.tried("revert 0", true, Some(Instant::now()));
+        assert!(memory.next_try().is_some_and(|next| next > Duration::from_secs(2)), "{:?}", memory.next_try());
     }
 }

@@ -125,7 +125,7 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action
     let memory = all.memories.of(metadata.uid.as_deref().unwrap_or_default());
     let injection = memory.newest(cached);
     let span = info_span!("injection", namespace = metadata.namespace, injection = metadata.name);
-    let visit = Visit { all: &all, memory: &memory, injection }.go();
+    let visit = Visit { all: &all, memory: &memory, injection, confirmed: false }.go();
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
     all.shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
@@ -148,6 +148,8 @@ struct Visit<'a> {
     all: &'a Injections,
     memory: &'a Arc<Memory>,
     injection: FailureInjection,
+    /// Whether it is known to be what the server has.
+    confirmed: bool,
 }
 
 impl Visit<'_> {
@@ -218,6 +220,7 @@ impl Visit<'_> {
         });
         self.injection.metadata = written.map_err(super::soakrun::api_error)?;
         self.memory.written(self.injection.clone());
+        self.confirmed = true;
         if phase.0 != phase.1 {
             let status = self.injection.status.as_ref();
             let (reason, detail) = status.map_or(("", ""), |it| (it.reason.as_str(), it.message.as_str()));
@@ -266,7 +269,7 @@ impl Visit<'_> {
                         continue;
                     }
                     let found = self.find(plan, seed, decided_at).await;
-                    self.memory.tried("find", matches!(found, Found::NotYet { .. } | Found::Nothing { .. }));
+                    self.memory.tried("find", matches!(found, Found::NotYet { .. } | Found::Nothing { .. }), None);
                     known.found = Some(found);
                     moved = Moved::Yes;
                 }
@@ -282,10 +285,35 @@ impl Visit<'_> {
                 InjectionEffect::Revert(index) => entries.push((index, false)),
             }
         }
+        if entries.iter().any(|(index, inject)| *inject && !self.memory.rests(&task(*index, true))) {
+            self.confirm().await?;
+        }
         if !entries.is_empty() && self.entries(plan, seed, entries, known, decided_at).await {
             moved = Moved::Yes;
         }
         Ok(moved)
+    }
+
+    /// A fault is made only on what the server has now (S9): after a restart a cache may be as old as it likes, and another process
+    /// may have undone the fault and let the injection go meanwhile.
+    ///
+    /// Errors: a conflict when it has changed; the next visit decides on what it is now.
+    async fn confirm(&mut self) -> Result<(), ReconcileError> {
+        if self.confirmed {
+            return Ok(());
+        }
+        let namespace = self.injection.namespace().unwrap_or_default();
+        let api: Api<FailureInjection> = Api::namespaced(self.all.shell.client.clone(), &namespace);
+        let stored = api.get(&self.injection.name_any()).await.map_err(super::soakrun::api_error)?;
+        if stored.uid() != self.injection.uid() || stored.resource_version() != self.injection.resource_version() {
+            // Another object of that name is none of this one's memory.
+            if stored.uid() == self.injection.uid() {
+                self.memory.written(stored);
+            }
+            return Err(ReconcileError::Conflict);
+        }
+        self.confirmed = true;
+        Ok(())
     }
 
     /// Makes or undoes the faults of journal entries, side by side. True if something new is known.
@@ -320,13 +348,13 @@ impl Visit<'_> {
                 } else {
                     faults::revert(&context, entry).await
                 };
-                (index, inject, outcome)
+                (index, inject, outcome, open_until.filter(|_| !inject))
             }
         }))
         .await;
         let mut news = false;
-        for (index, inject, what) in done {
-            self.memory.tried(&task(index, inject), matches!(what, EntrySeen::Failing { .. }));
+        for (index, inject, what, open_until) in done {
+            self.memory.tried(&task(index, inject), matches!(what, EntrySeen::Failing { .. }), open_until);
             if let EntrySeen::Failing { message } = &what {
                 info!(entry = index, message, "a fault is not there yet or not undone yet");
             }
