@@ -44,7 +44,8 @@ fn edge(before: &Version, after: &Version, found: &mut Vec<Violation>) {
     let declared = from == to
         || match from {
             "Pending" => matches!(to, "Injecting" | "Failed" | "Skipped"),
-            "Injecting" => matches!(to, "Injected" | "Reverting"),
+            // Back to pending: somebody else came first, and nothing was touched.
+            "Injecting" => matches!(to, "Injected" | "Reverting" | "Pending"),
             "Injected" => to == "Reverting",
             "Reverting" => matches!(to, "Recovering" | "Recovered" | "Failed"),
             "Recovering" => matches!(to, "Recovered" | "Failed"),
@@ -105,10 +106,11 @@ struct Hold<'a> {
 fn shared_fields(all: &[Injection<'_>], found: &mut Vec<Violation>) {
     let mut holds: Vec<Hold<'_>> = Vec::new();
     for injection in all {
-        let Some(from) = injection.first(has_journal).map(Version::revision) else { continue };
+        // A journal from which it stepped back before touching anything held nothing.
+        let Some(from) = injection.last_journaled().map(Version::revision) else { continue };
         for (index, entry) in injection.journal().into_iter().enumerate() {
             let over = injection.first(|version| {
-                version.gone || version.revision() > from && entries(version).get(index).is_none_or(|it| it.is_over())
+                version.revision() > from && (version.gone || entries(version).get(index).is_none_or(|it| it.is_over()))
             });
             let to = over.map_or(u64::MAX, Version::revision);
             holds.extend(entry.held().into_iter().map(|part| Hold { injection: injection.name(), part, from, to }));

@@ -77,9 +77,18 @@ impl<'a> Injection<'a> {
         self.0.iter().find(|version| holds(version)).copied()
     }
 
-    /// The journal as it was stored first, whatever became of it.
+    /// The version with which its journal was stored, for the last time if it stepped back before.
+    pub(super) fn last_journaled(&self) -> Option<&'a Version> {
+        let stored = |index: &usize| {
+            let before = index.checked_sub(1).and_then(|before| self.0.get(before));
+            self.0.get(*index).is_some_and(|it| has_journal(it)) && before.is_none_or(|it| !has_journal(it))
+        };
+        (0..self.0.len()).rev().find(stored).and_then(|index| self.0.get(index).copied())
+    }
+
+    /// The journal as it was stored then, whatever became of it.
     pub(super) fn journal(&self) -> Vec<Entry<'a>> {
-        self.first(|version| has_journal(version)).map(entries).unwrap_or_default()
+        self.last_journaled().map(entries).unwrap_or_default()
     }
 }
 

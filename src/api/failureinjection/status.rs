@@ -59,7 +59,8 @@ impl InjectionPhase {
     pub const fn may_become(self, next: Self) -> bool {
         match self {
             Self::Pending => matches!(next, Self::Injecting | Self::Failed | Self::Skipped),
-            Self::Injecting => matches!(next, Self::Injected | Self::Reverting),
+            // Back to pending: another one came first to the same field, and nothing was touched yet.
+            Self::Injecting => matches!(next, Self::Injected | Self::Reverting | Self::Pending),
             Self::Injected => matches!(next, Self::Reverting),
             Self::Reverting => matches!(next, Self::Recovering | Self::Recovered | Self::Failed),
             Self::Recovering => matches!(next, Self::Recovered | Self::Failed),

@@ -26,6 +26,10 @@ struct Inner {
     open: HashMap<usize, Instant>,
     health: Option<HealthWatch>,
     held: Vec<Claim>,
+    /// This process has stored its journal, and has tried nothing of it yet.
+    untried: bool,
+    /// It is certain that nobody came first to what the journal holds.
+    cleared: bool,
     errors: u32,
 }
 
@@ -122,6 +126,28 @@ impl Memory {
 
     pub(super) fn keep_health(&self, watch: HealthWatch) {
         self.inner.lock().health = Some(watch);
+    }
+
+    /// A journal was stored by this process.
+    pub(super) fn journaled(&self) {
+        let mut inner = self.inner.lock();
+        (inner.untried, inner.cleared) = (true, false);
+    }
+
+    /// Nobody came first to what the journal holds: from here on it is tried.
+    pub(super) fn clear(&self) {
+        let mut inner = self.inner.lock();
+        (inner.untried, inner.cleared) = (false, true);
+    }
+
+    /// Whether this process has stored the journal, and has tried nothing of it yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.inner.lock().untried
+    }
+
+    /// Whether it is certain that nobody came first to what the journal holds.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.inner.lock().cleared
     }
 
     /// Nothing is held any more.

@@ -13,7 +13,7 @@ use chrono::{SubsecRound, Utc};
 use futures::{FutureExt, StreamExt, future::join_all};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::DeleteParams,
+    api::{DeleteParams, ListParams, VersionMatch},
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt,
@@ -59,6 +59,8 @@ pub(super) struct Injections {
     settings: faults::Settings,
     memories: Memories,
     store: Store<Guarded>,
+    /// Every injection that this operator is about, past the cache.
+    api: Api<Guarded>,
     halt: super::halt::Halt,
 }
 
@@ -75,7 +77,7 @@ pub(super) async fn run(
         None => Api::all(client.clone()),
     };
     let (store, writer) = reflector::store();
-    let changed = watcher(api, watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
+    let changed = watcher(api.clone(), watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
         .default_backoff()
         .reflect(writer)
         .applied_objects();
@@ -93,6 +95,7 @@ pub(super) async fn run(
         settings: settings.faults.clone(),
         memories: Memories::default(),
         store: store.clone(),
+        api,
         halt,
     };
     Controller::for_stream(changed, store)
@@ -211,6 +214,7 @@ impl Visit<'_> {
             return Ok(());
         }
         let phase = (before.phase, status.phase);
+        let journaled = before.journal.is_empty() && !status.journal.is_empty();
         self.injection.status = Some(status);
         let written = write::status(&self.all.shell.client, &self.injection).await;
         self.all.shell.metrics.status_written(match &written {
@@ -221,6 +225,9 @@ impl Visit<'_> {
         self.injection.metadata = written.map_err(super::soakrun::api_error)?;
         self.memory.written(self.injection.clone());
         self.confirmed = true;
+        if journaled {
+            self.memory.journaled();
+        }
         if phase.0 != phase.1 {
             let status = self.injection.status.as_ref();
             let (reason, detail) = status.map_or(("", ""), |it| (it.reason.as_str(), it.message.as_str()));
@@ -287,6 +294,16 @@ impl Visit<'_> {
         }
         if entries.iter().any(|(index, inject)| *inject && !self.memory.rests(&task(*index, true))) {
             self.confirm().await?;
+            if let Some(why) = self.forestalled().await? {
+                if self.memory.is_untried() {
+                    self.memory.tried("find", true, None);
+                    known.yields = Some(why);
+                } else {
+                    let broken = EntrySeen::Broken { reason: names::reason::CONFLICT.into(), message: why };
+                    known.entries.extend(entries.into_iter().map(|(index, _)| (index, broken.clone())));
+                }
+                return Ok(Moved::Yes);
+            }
         }
         if !entries.is_empty() && self.entries(plan, seed, entries, known, decided_at).await {
             moved = Moved::Yes;
@@ -314,6 +331,36 @@ impl Visit<'_> {
         }
         self.confirmed = true;
         Ok(())
+    }
+
+    /// Who came first to a field that the journal holds (S8). Two operators may each have journaled an injection without knowing of
+    /// the other's: as of the revision of one's own journal, exactly one of them sees the other.
+    async fn forestalled(&self) -> Result<Option<String>, ReconcileError> {
+        let journal = self.status().journal;
+        if self.memory.is_cleared() || injection::claims(&journal).is_empty() {
+            return Ok(None);
+        }
+        let version = self.injection.resource_version().unwrap_or_default();
+        let then = ListParams::default().at(&version).matching(VersionMatch::Exact);
+        let all = match self.all.api.list(&then).await {
+            // Compacted meanwhile. What is there now is no less.
+            Err(kube::Error::Api(status)) if status.code == 410 => self.all.api.list(&ListParams::default()).await,
+            answer => answer,
+        };
+        let all = all.map_err(super::soakrun::api_error)?.items;
+        let others = all.iter().filter_map(|it| it.0.as_ref().ok()).filter(|it| it.uid() != self.injection.uid());
+        let named: Vec<(String, FailureInjectionStatus)> = others
+            .filter_map(|it| {
+                let name = format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any());
+                Some((name, it.status.clone()?))
+            })
+            .collect();
+        let first = injection::conflict(&journal, named.iter().map(|(name, status)| (name.as_str(), status)));
+        if let Some((name, claim)) = first {
+            return Ok(Some(format!("injection {name} came first to {}", claim.part)));
+        }
+        self.memory.clear();
+        Ok(None)
     }
 
     /// Makes or undoes the faults of journal entries, side by side. True if something new is known.

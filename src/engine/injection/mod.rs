@@ -146,6 +146,10 @@ impl Machine<'_> {
         if let Some(why) = &self.seen.halted {
             return self.wait(reason::HALTED, why);
         }
+        if let Some(why) = &self.seen.yields {
+            self.wait(reason::CONFLICT, why);
+            return self.effects.push(InjectionEffect::Find);
+        }
         match &self.seen.found {
             None => self.effects.push(InjectionEffect::Find),
             Some(Found::Targets { journal, candidates }) => {
@@ -179,6 +183,13 @@ impl Machine<'_> {
 
     /// The journal is written: each target is hit, or is certain not to be.
     fn injecting(&mut self) {
+        let untried = self.status.journal.iter().all(|entry| entry.state == EntryState::Planned);
+        if self.seen.yields.is_some() && untried {
+            self.status.journal.clear();
+            (self.status.journaled_at, self.status.deadline) = (None, None);
+            self.status.phase = InjectionPhase::Pending;
+            return;
+        }
         let mut failure = None;
         let mut waiting = Vec::new();
         for (index, entry) in self.status.journal.iter_mut().enumerate() {

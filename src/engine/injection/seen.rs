@@ -110,6 +110,9 @@ pub struct InjectionSeen {
     pub entries: BTreeMap<usize, EntrySeen>,
     /// Whether the system is healthy again.
     pub health: Health,
+    /// Why it lets another injection go first although its own journal is stored: that one's was stored before, and both want
+    /// the same field. Told only while nothing of this journal was ever tried.
+    pub yields: Option<String>,
     /// Why nothing may begin and everything is undone: the kill switch.
     pub halted: Option<String>,
 }

@@ -11,6 +11,7 @@ use crate::api::{
     names::reason,
 };
 
+use super::{InjectionDecision, InjectionEffect, InjectionPlan, InjectionSeen, decide};
 use world::{Act, World};
 
 #[test]
@@ -30,6 +31,20 @@ fn a_fault_is_journaled_made_and_undone_in_that_order() {
     world.settle();
     assert_eq!((world.status().phase, world.value.as_str()), (InjectionPhase::Recovered, "good"));
     assert!(!world.has_finalizer);
+}
+
+#[test]
+fn whoever_journals_a_field_second_steps_back_and_looks_again() {
+    let mut world = World::new(&json!({"duration": "10s"}));
+    world.until(InjectionPhase::Injecting);
+    let plan = InjectionPlan::parse(&world.injection.spec, "seed");
+    let seen = InjectionSeen { yields: Some("n/first holds it".into()), ..InjectionSeen::default() };
+    let InjectionDecision { status, effects, .. } = decide(plan.as_ref(), &world.injection, &seen, world.now);
+    assert_eq!((status.phase, status.reason.as_str()), (InjectionPhase::Pending, reason::CONFLICT));
+    assert!(status.journal.is_empty() && status.deadline.is_none());
+    assert_eq!(effects, [InjectionEffect::Find]);
+    world.injection.status = Some(status);
+    world.until(InjectionPhase::Injected);
 }
 
 #[test]
