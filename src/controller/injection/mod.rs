@@ -1,5 +1,6 @@
 //! The reconcile of a `FailureInjection`: observe, decide, write, perform, and again while that moves something.
 
+mod current;
 mod memory;
 mod write;
 
@@ -13,7 +14,7 @@ use chrono::{SubsecRound, Utc};
 use futures::{FutureExt, StreamExt, future::join_all};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, VersionMatch},
+    api::DeleteParams,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt,
@@ -309,58 +310,6 @@ impl Visit<'_> {
             moved = Moved::Yes;
         }
         Ok(moved)
-    }
-
-    /// A fault is made only on what the server has now (S9): after a restart a cache may be as old as it likes, and another process
-    /// may have undone the fault and let the injection go meanwhile.
-    ///
-    /// Errors: a conflict when it has changed; the next visit decides on what it is now.
-    async fn confirm(&mut self) -> Result<(), ReconcileError> {
-        if self.confirmed {
-            return Ok(());
-        }
-        let namespace = self.injection.namespace().unwrap_or_default();
-        let api: Api<FailureInjection> = Api::namespaced(self.all.shell.client.clone(), &namespace);
-        let stored = api.get(&self.injection.name_any()).await.map_err(super::soakrun::api_error)?;
-        if stored.uid() != self.injection.uid() || stored.resource_version() != self.injection.resource_version() {
-            // Another object of that name is none of this one's memory.
-            if stored.uid() == self.injection.uid() {
-                self.memory.written(stored);
-            }
-            return Err(ReconcileError::Conflict);
-        }
-        self.confirmed = true;
-        Ok(())
-    }
-
-    /// Who came first to a field that the journal holds (S8). Two operators may each have journaled an injection without knowing of
-    /// the other's: as of the revision of one's own journal, exactly one of them sees the other.
-    async fn forestalled(&self) -> Result<Option<String>, ReconcileError> {
-        let journal = self.status().journal;
-        if self.memory.is_cleared() || injection::claims(&journal).is_empty() {
-            return Ok(None);
-        }
-        let version = self.injection.resource_version().unwrap_or_default();
-        let then = ListParams::default().at(&version).matching(VersionMatch::Exact);
-        let all = match self.all.api.list(&then).await {
-            // Compacted meanwhile. What is there now is no less.
-            Err(kube::Error::Api(status)) if status.code == 410 => self.all.api.list(&ListParams::default()).await,
-            answer => answer,
-        };
-        let all = all.map_err(super::soakrun::api_error)?.items;
-        let others = all.iter().filter_map(|it| it.0.as_ref().ok()).filter(|it| it.uid() != self.injection.uid());
-        let named: Vec<(String, FailureInjectionStatus)> = others
-            .filter_map(|it| {
-                let name = format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any());
-                Some((name, it.status.clone()?))
-            })
-            .collect();
-        let first = injection::conflict(&journal, named.iter().map(|(name, status)| (name.as_str(), status)));
-        if let Some((name, claim)) = first {
-            return Ok(Some(format!("injection {name} came first to {}", claim.part)));
-        }
-        self.memory.clear();
-        Ok(None)
     }
 
     /// Makes or undoes the faults of journal entries, side by side. True if something new is known.
