@@ -276,7 +276,7 @@ async fn guards(runner: &Runner, program: &std::path::Path) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for (guard, scenario) in GUARDS {
         let mut setup = runner.setup.clone();
-        setup.program = program.to_owned();
+        program.clone_into(&mut setup.program);
         setup.without = Some(guard.to_owned());
         setup.folder = runner.setup.folder.join(format!("without-{guard}"));
         let own = Runner { setup, places: runner.places.clone(), alone: runner.alone.clone(), figures: Arc::default() };

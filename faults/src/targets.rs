@@ -205,15 +205,11 @@ impl Place {
                 "aborted" if injection.object["spec"]["abort"].is_null() => {
                     self.server.call(Method::PATCH, &own, Some(&json!({"spec": {"abort": true}}))).await?;
                 }
-                "lost" if !shared.did("lost") => {
-                    if self.server.call(Method::DELETE, &hit, None).await?.0 == 200 {
-                        shared.act("lost");
-                    }
+                "lost" if !shared.did("lost") && self.server.call(Method::DELETE, &hit, None).await?.0 == 200 => {
+                    shared.act("lost");
                 }
-                "anew" if !shared.did("anew-gone") => {
-                    if self.server.call(Method::DELETE, &hit, None).await?.0 == 200 {
-                        shared.act("anew-gone");
-                    }
+                "anew" if !shared.did("anew-gone") && self.server.call(Method::DELETE, &hit, None).await?.0 == 200 => {
+                    shared.act("anew-gone");
                 }
                 "foreign" if !shared.did("foreign") => {
                     let theirs = json!({"data": {"mode": "theirs"}});

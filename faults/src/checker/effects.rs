@@ -340,7 +340,7 @@ mod tests {
     fn judge(versions: Vec<Version>, requests: Vec<Request>) -> Vec<&'static str> {
         let began = "2026-01-01T00:00:00Z".parse().ok();
         let mut found = Vec::new();
-        check(&History { versions, requests, began, ..History::default() }, &mut found);
+        check(&History { requests, versions, began, ..History::default() }, &mut found);
         found.into_iter().map(|violation| violation.rule).collect()
     }
 
