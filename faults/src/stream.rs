@@ -13,7 +13,10 @@ use http::{Method, Response, header};
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Bytes, Frame};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::{
+    sync::mpsc::{self, Sender},
+    time::Instant,
+};
 
 use crate::{
     api::{Lines, Server},
@@ -42,6 +45,10 @@ impl hyper::body::Body for Channel {
 /// How long the events of a stale cache are held back after a restart.
 pub const STALE: Duration = Duration::from_secs(3);
 
+/// How long a watch that misses an event lasts at most.
+const INCOMPLETE: Duration = Duration::from_secs(5);
+const FOREVER: Duration = Duration::from_hours(1);
+
 /// The API server's answer, piece by piece.
 pub fn forwarded(upstream: reqwest::Response, shared: Arc<Shared>, is_watch: bool) -> Body {
     let (sender, receiver) = mpsc::channel(16);
@@ -54,9 +61,15 @@ pub fn forwarded(upstream: reqwest::Response, shared: Arc<Shared>, is_watch: boo
 async fn pump(mut upstream: reqwest::Response, sender: &Sender<Piece>, shared: &Shared, is_watch: bool) {
     let mut lines = Lines::default();
     let mut dropped = 0;
+    // When a watch that misses an event ends at the latest, though nothing more happens.
+    let mut end = Instant::now() + FOREVER;
     loop {
         let piece = tokio::select! {
             piece = upstream.chunk() => piece.ok(),
+            () = tokio::time::sleep_until(end) => {
+                let _ = send(sender, expired()).await;
+                return;
+            }
             () = shared.cut_comes() => None,
             () = sender.closed() => return,
         };
@@ -88,7 +101,7 @@ async fn pump(mut upstream: reqwest::Response, sender: &Sender<Piece>, shared: &
                 None => send(sender, line).await,
                 Some(OnEvent::Drop) => {
                     // A watch in the middle of which an event is missing does not last: a later one finds it expired.
-                    dropped = 4;
+                    (dropped, end) = (4, Instant::now() + INCOMPLETE);
                     Ok(())
                 }
                 Some(OnEvent::Duplicate) => match send(sender, line.clone()).await {
@@ -143,7 +156,7 @@ pub async fn stale(
     if !streaming && query.contains("watch=") {
         return None;
     }
-    let kept: Vec<&str> = query.split('&').filter(|part| part.starts_with("labelSelector")).collect();
+    let kept: Vec<&str> = query.split('&').filter(|part| part.contains("Selector=")).collect();
     let exact = format!("resourceVersion={version}&resourceVersionMatch=Exact");
     let list = format!("{path}?{}", [kept.as_slice(), &[&exact]].concat().join("&"));
     let (code, list) = server.call(Method::GET, &list, None).await.ok()?;

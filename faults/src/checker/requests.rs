@@ -125,11 +125,13 @@ fn is_harmless(request: &Request) -> bool {
 }
 
 fn pauses(history: &History, found: &mut Vec<Violation>) {
-    let mut failures: BTreeMap<(&str, &str, &str), Vec<u128>> = BTreeMap::new();
+    let mut failures: BTreeMap<(&str, &str, &str, &str), Vec<u128>> = BTreeMap::new();
     for request in history.requests.iter().filter(|request| request.told >= 400 && request.told != 409) {
-        failures.entry((&request.process, &request.method, &request.path)).or_default().push(request.at);
+        // A POST's path does not tell which object it makes.
+        let made = text(&request.body["metadata"]["name"]);
+        failures.entry((&request.process, &request.method, &request.path, made)).or_default().push(request.at);
     }
-    for ((_, method, path), mut times) in failures {
+    for ((_, method, path, _), mut times) in failures {
         times.sort_unstable();
         if let Some(window) = times.windows(FAILURES_IN_WINDOW).find(|it| it[it.len() - 1] - it[0] < WINDOW_MILLIS)
             && let [first, ..] = window
