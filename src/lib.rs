@@ -10,6 +10,7 @@ pub mod controller;
 pub mod engine;
 pub mod faults;
 pub mod helper;
+pub mod monitors;
 pub mod operator;
 pub mod report;
 pub mod request;

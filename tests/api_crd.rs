@@ -156,7 +156,7 @@ async fn what_makes_sense_is_accepted() {
 async fn a_run_needs_an_end_phases_and_an_account() {
     refused(&[
         ("neither cycles nor duration", with(json!({"cycles": null})), "spec", "set cycles, duration or both"),
-        ("no phases", with(json!({"phases": []})), "spec.phases", "at least 1 items"),
+        ("no phases", with(json!({"phases": []})), "spec", "set phases, or a templateRef"),
         ("a phase without steps", steps(json!([])), "spec.phases[0].steps", "at least 1 items"),
         ("no account", with(json!({"serviceAccountName": null})), "spec.serviceAccountName", "Required value"),
         ("an empty account", with(json!({"serviceAccountName": ""})), "spec.serviceAccountName", "at least 1 chars"),

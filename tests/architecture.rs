@@ -19,7 +19,8 @@ const RULE: &[(&str, &[&str])] = &[
     ("cluster", &["api", "request"]),
     ("steps", &["api", "cluster", "engine", "request"]),
     ("faults", &["api", "cluster", "engine", "request", "helper"]),
-    ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults"]),
+    ("monitors", &["api", "cluster", "engine", "request"]),
+    ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "monitors"]),
     (
         "operator",
         &[

@@ -18,6 +18,8 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     metrics.set_current_cycle("soaks", "nightly", 1);
     metrics.observe_phase("soaks", "nightly", "verify", Duration::from_secs(1));
     metrics.set_outputs("soaks", "nightly", [("lost", 0.0)]);
+    metrics.set_alerts_firing("soaks", "nightly", "Critical", 1);
+    metrics.alert_fired("soaks", "nightly", "Critical");
     metrics.step_failed("pod", "OOMKilled");
     metrics.observe_reconcile(Duration::from_millis(1));
     metrics.reconcile_failed(ErrorClass::Conflict);

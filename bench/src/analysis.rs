@@ -79,6 +79,9 @@ fn cycle(run: &RunRef, number: u32, rng: &mut Noise) -> CycleRecord {
         failure: None,
         truncated: false,
         full_digest: None,
+        snapshot: None,
+        alerts: Vec::new(),
+        monitors: Vec::new(),
         environment: Environment::default(),
         phases: PHASES.iter().enumerate().map(|place| phase(place, rng)).collect(),
     }

@@ -59,6 +59,8 @@ pub mod condition_type {
     pub const RECONCILING: &str = "Reconciling";
     /// `True` on an invalid spec or a failed verdict: nothing happens until somebody changes something.
     pub const STALLED: &str = "Stalled";
+    /// `True` while an alert of the run's monitors fires.
+    pub const ALERTING: &str = "Alerting";
     /// Of an injection: `False` once it has failed.
     pub const READY: &str = "Ready";
     /// Of an injection: `True` from when the fault was there on all targets.
@@ -113,6 +115,14 @@ pub mod reason {
     pub const WAITING_FOR_KEY: &str = "WaitingForKey";
     /// A limit of time was reached.
     pub const TIMEOUT: &str = "Timeout";
+    /// An alert fires, or fired whose policy fails the cycle or the run.
+    pub const ALERT_FIRING: &str = "AlertFiring";
+    /// An alert has ended.
+    pub const ALERT_RESOLVED: &str = "AlertResolved";
+    /// No alert fires.
+    pub const NO_ALERT: &str = "NoAlert";
+    /// The rule of the alert that a monitor which can't see raises.
+    pub const MONITOR_BROKEN: &str = "MonitorBroken";
     /// An injection waits for its time.
     pub const SCHEDULED: &str = "Scheduled";
     /// The kill switch is on: no injection begins, and those that are active are undone.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Duration,
+    monitor::{MAX_MONITORS, Monitor, ResourceMonitor},
     phase::{Phase, Step},
     status::{FailureClass, SoakRunStatus},
     step::{MAX_EXPRESSION_BYTES, is_false},
@@ -50,6 +51,14 @@ pub struct Parameter {
     /// Its value; it may refer to other parameters by `${params.NAME}`.
     #[schemars(length(max = 16384))]
     pub value: String,
+}
+
+/// A template that the run takes what it does not say from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct TemplateRef {
+    /// Name of a SoakTemplate in the run's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// What the run must show to pass.
@@ -206,6 +215,7 @@ macro_rules! kept_list {
 const UNCHANGED: &str = concat!(
     "has(self.rerun) != has(oldSelf.rerun) || (has(self.rerun) && self.rerun != oldSelf.rerun) || (",
     "self.serviceAccountName == oldSelf.serviceAccountName",
+    " && ", kept!("templateRef"),
     " && ", kept!("cycles"),
     " && ", kept!("duration"),
     " && ", kept!("cooldown"),
@@ -226,6 +236,8 @@ const UNCHANGED: &str = concat!(
     " && ", kept_list!("phases", "[[e.name]] + e.steps.map(s, has(s.parallel) ? [s.name] + s.parallel.map(m, m.name) : [s.name])"),
     " && ", kept!("seed"),
     " && ", kept_list!("injections", "e.name"),
+    " && ", kept_list!("monitors", "e.name"),
+    " && ", kept_list!("snapshot", "e.kind"),
     " && ", kept_list!("cleanup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
     ")"
 );
@@ -259,13 +271,18 @@ const UNCHANGED: &str = concat!(
     ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Rate", type_ = "string", json_path = ".status.successRate", priority = 1),
+    printcolumn(name = "Alerts", type_ = "string", json_path = ".status.alerts.shown", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.cycles) || has(self.duration)",
+    "has(self.cycles) || has(self.duration) || has(self.templateRef)",
     "set cycles, duration or both: the first that is reached ends the run"
+))]
+#[x_kube(validation = (
+    "has(self.templateRef) || (has(self.phases) && self.phases.size() > 0)",
+    "set phases, or a templateRef to a template that has them"
 ))]
 #[x_kube(validation = Rule::new(UNCHANGED).message(
     "a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well to begin a new attempt with the new spec"
@@ -282,6 +299,9 @@ pub struct SoakRunSpec {
     /// The service account in the run's namespace as which everything is done.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
+    /// The template that gives whatever is not set here; `parameters` are then the values for its parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_ref: Option<TemplateRef>,
     /// So many cycles are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -328,13 +348,14 @@ pub struct SoakRunSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub parameters: Vec<Parameter>,
-    /// Steps before the first cycle.
+    /// Steps before the first cycle; their fields are those of `phases.steps`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub setup: Vec<Step>,
     /// What each cycle does.
-    #[schemars(length(min = 1, max = 32))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub phases: Vec<Phase>,
     /// Failures that are injected beside the steps of a phase.
@@ -342,11 +363,20 @@ pub struct SoakRunSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub injections: Vec<RunInjection>,
+    /// What is watched beside the steps, from the run's start to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_MONITORS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub monitors: Vec<Monitor>,
+    /// Objects whose state is recorded at the start, at each failure and at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub snapshot: Vec<ResourceMonitor>,
     /// What chance depends on, so that a run can be repeated with the same choices (default: made from the run's uid).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9_007_199_254_740_991u64))]
     pub seed: Option<u64>,
-    /// Steps after the last cycle, an abort, a failure or a deletion. Each is run, even when one before it failed.
+    /// Steps after the last cycle, an abort, a failure or a deletion. Each is run, even when one before it failed. Fields as in `phases.steps`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, condition::unobserved, step::DeleteAfter};
 
+mod monitor;
 mod pass;
 mod target;
 
+pub use monitor::{Alert, AlertState, Alerts, MAX_ALERTS, MonitorStatus, RECENT_ALERTS};
 pub use pass::{Failure, FailureClass, OutputValue, Pass, PastAttempt, PhaseStatus, Section, StepState, StepStatus};
 pub use target::{LockStatus, TargetStatus};
 
@@ -327,6 +329,9 @@ pub struct SoakRunStatus {
     /// Which records are kept.
     #[serde(default)]
     pub records: KeptRecords,
+    /// What monitors found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Alerts>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -369,6 +374,7 @@ impl Default for SoakRunStatus {
             recent: Vec::new(),
             metrics: Vec::new(),
             records: KeptRecords::default(),
+            alerts: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Shared watches of whatever steps wait for, each as the tenant that asked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use kube::{
     api::{ApiResource, DynamicObject, TypeMeta},
     runtime::watcher::Event,
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
     OnWatchFailure, RunRef, Wake,
@@ -68,6 +68,10 @@ struct State {
     listing: Option<HashMap<String, Arc<DynamicObject>>>,
     /// Who waits for which name, and by which lease.
     interests: HashMap<String, HashMap<u64, RunRef>>,
+    /// Leases of whole lists.
+    listeners: HashSet<u64>,
+    /// Counts what changed, for those who hold a whole list.
+    changes: watch::Sender<u64>,
     next_lease: u64,
     idle_since: Option<Instant>,
 }
@@ -120,6 +124,17 @@ impl Watches {
         name: &str,
         run: RunRef,
     ) -> Result<Lease, ApiFailure> {
+        self.take(account, kind, namespace, name, Some(run))
+    }
+
+    fn take(
+        &self,
+        account: &Account,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        run: Option<RunRef>,
+    ) -> Result<Lease, ApiFailure> {
         if !kind.watchable {
             return Err(ApiFailure::definite(Class::Invalid, format!("{} can't be watched", kind.plural_and_group())));
         }
@@ -168,6 +183,15 @@ impl Watches {
     /// Whether both are those of one cluster.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Watches all objects of a kind in a namespace as `account`, over the same shared watch as [`lease`](Self::lease).
+    ///
+    /// Errors: as there.
+    pub fn list(&self, account: &Account, kind: &Kind, namespace: &str) -> Result<Listing, ApiFailure> {
+        let lease = self.take(account, kind, namespace, "", None)?;
+        let changes = lock(&lease.state).changes.subscribe();
+        Ok(Listing { lease, changes })
     }
 
     /// Watches that are open.
@@ -230,11 +254,39 @@ impl Drop for Lease {
     }
 }
 
+/// All objects of a kind in a namespace. The watch may end when it is dropped.
+pub struct Listing {
+    lease: Lease,
+    changes: watch::Receiver<u64>,
+}
+
+impl Listing {
+    /// The objects, without managed fields; none while they are being listed.
+    ///
+    /// Errors: they can't be watched, with who may not do what, or what the server said.
+    pub fn objects(&self) -> Result<Option<Vec<Arc<DynamicObject>>>, String> {
+        lock(&self.lease.state).objects()
+    }
+
+    /// Waits until something has changed since this was last called.
+    pub async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            // The watch has gone with the process' other ends.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl State {
-    fn admit(&mut self, run: RunRef, name: &str) -> u64 {
+    /// Without a run the lease is one of the whole list.
+    fn admit(&mut self, run: Option<RunRef>, name: &str) -> u64 {
         self.idle_since = None;
         self.next_lease += 1;
-        self.interests.entry(name.to_owned()).or_default().insert(self.next_lease, run);
+        if let Some(run) = run {
+            self.interests.entry(name.to_owned()).or_default().insert(self.next_lease, run);
+        } else {
+            self.listeners.insert(self.next_lease);
+        }
         self.next_lease
     }
 
@@ -246,9 +298,22 @@ impl State {
                 self.interests.remove(name);
             }
         }
-        let idle = self.interests.is_empty();
+        self.listeners.remove(&number);
+        let idle = self.interests.is_empty() && self.listeners.is_empty();
         self.idle_since = idle.then_some(now);
         idle
+    }
+
+    fn objects(&self) -> Result<Option<Vec<Arc<DynamicObject>>>, String> {
+        // Nothing has the empty name.
+        match self.lookup("") {
+            Lookup::Failed { message, .. } => Err(message),
+            Lookup::Syncing => match &self.failure {
+                Some(failure) if !self.may_pass(failure) => Err(failure.message.clone()),
+                _ => Ok(None),
+            },
+            _ => Ok(Some(self.objects.values().cloned().collect())),
+        }
     }
 
     fn lookup(&self, name: &str) -> Lookup {
@@ -280,6 +345,15 @@ impl State {
 
     /// Takes in an event and answers with the runs to be woken.
     fn take_in(&mut self, event: Result<Event<DynamicObject>, ApiFailure>, types: &TypeMeta) -> Vec<RunRef> {
+        let silent = matches!(event, Ok(Event::Init | Event::InitApply(_)));
+        let woken = self.note(event, types);
+        if !silent {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        woken
+    }
+
+    fn note(&mut self, event: Result<Event<DynamicObject>, ApiFailure>, types: &TypeMeta) -> Vec<RunRef> {
         let event = match event {
             Ok(event) => event,
             Err(failure) => {
@@ -376,8 +450,8 @@ mod tests {
     #[test]
     fn only_runs_that_wait_for_the_object_are_woken() {
         let mut state = State::default();
-        state.admit(run("one"), "a");
-        state.admit(run("two"), "b");
+        state.admit(Some(run("one")), "a");
+        state.admit(Some(run("two")), "b");
         assert!(matches!(state.lookup("a"), Lookup::Syncing));
         state.take_in(Ok(Event::Init), &types());
         state.take_in(Ok(Event::InitApply(object("a", "1"))), &types());
@@ -392,7 +466,7 @@ mod tests {
     #[test]
     fn a_list_that_lost_an_object_wakes_whoever_waits_for_it() {
         let mut state = State::default();
-        state.admit(run("one"), "a");
+        state.admit(Some(run("one")), "a");
         for event in [Event::Init, Event::InitApply(object("a", "1")), Event::InitDone, Event::Init] {
             state.take_in(Ok(event), &types());
         }
@@ -403,7 +477,7 @@ mod tests {
     #[test]
     fn a_lost_right_is_told_and_a_stumble_is_not() {
         let mut state = State::default();
-        state.admit(run("one"), "a");
+        state.admit(Some(run("one")), "a");
         state.take_in(Ok(Event::Init), &types());
         state.take_in(Ok(Event::InitDone), &types());
         state.take_in(Err(ApiFailure { class: Class::Transient, message: "reset".into(), ambiguous: true }), &types());

@@ -6,17 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::{
-    api::{SoakRun, status::Section},
+    api::{SoakRun, SoakRunSpec, status::Section},
     cluster::{
         RunRef,
         client::Account,
         targets::{Clusters, KubeconfigAt, RemoteLease, RunClusters},
     },
-    engine::{LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation},
+    engine::{LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation, monitor::MonitorSeen},
+    monitors::Monitors,
     steps::Follow,
 };
 
@@ -111,6 +113,8 @@ struct Inner {
     under_way: HashSet<Task>,
     pauses: HashMap<Task, (u32, Instant)>,
     errors: u32,
+    monitors: Option<Monitors>,
+    resolved: Option<(u32, Arc<SoakRunSpec>)>,
 }
 
 /// The memory of one run.
@@ -161,7 +165,9 @@ impl Memory {
         let attempt = run.status.as_ref().map_or(0, |status| status.attempt);
         if attempt != inner.attempt {
             let under_way = std::mem::take(&mut inner.under_way);
-            *inner = Inner { attempt, under_way, ..Inner::default() };
+            // What the attempt was resolved to was found out before it began.
+            let resolved = inner.resolved.take().filter(|(of, _)| *of == attempt);
+            *inner = Inner { attempt, under_way, resolved, ..Inner::default() };
         }
         inner.errors = 0;
         inner.newest = Some(run);
@@ -189,6 +195,35 @@ impl Memory {
             lock: inner.lock.clone(),
             released: inner.released.iter().cloned().collect(),
         }
+    }
+
+    /// What that attempt of the run was resolved to by its template, if it is known.
+    pub fn resolved(&self, attempt: u32) -> Option<Arc<SoakRunSpec>> {
+        self.0.lock().resolved.as_ref().filter(|(of, _)| *of == attempt).map(|(_, spec)| spec.clone())
+    }
+
+    /// Remembers what that attempt was resolved to.
+    pub fn resolve(&self, attempt: u32, spec: Arc<SoakRunSpec>) {
+        self.0.lock().resolved = Some((attempt, spec));
+    }
+
+    /// What the run's monitors have seen; `start` starts them if they are not at work. See [`Monitors::seen`].
+    pub fn monitors(
+        &self,
+        recorded: &BTreeMap<String, DateTime<Utc>>,
+        start: impl FnOnce() -> Monitors,
+    ) -> BTreeMap<String, MonitorSeen> {
+        self.0.lock().monitors.get_or_insert_with(start).seen(recorded)
+    }
+
+    /// What monitors that are at work have seen.
+    pub fn monitors_at_work(&self) -> BTreeMap<String, MonitorSeen> {
+        self.0.lock().monitors.as_ref().map(|monitors| monitors.seen(&BTreeMap::new())).unwrap_or_default()
+    }
+
+    /// Ends the run's monitors.
+    pub fn end_monitors(&self) {
+        self.0.lock().monitors = None;
     }
 
     /// What is known of an attempt of a step.

@@ -6,7 +6,9 @@ mod halt;
 mod injection;
 mod leader;
 mod lock;
+mod manifest;
 mod memory;
+mod monitors;
 mod notes;
 mod observe;
 mod perform;
@@ -15,6 +17,7 @@ mod queue;
 mod records;
 mod series;
 mod soakrun;
+mod template;
 mod write;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     Shell,
     memory::{Memory, Task},
+    monitors,
     plans::Parsed,
 };
 
@@ -49,6 +50,7 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
         record: recalled.record.1,
         summary: recalled.summary,
         released: recalled.released,
+        monitors: monitors::seen(shell, plan, run, &status, memory),
         targets: plan.as_ref().map(|plan| targets_seen(shell, plan, &clusters)).unwrap_or_default(),
         lock: recalled.lock,
         pods: clusters

@@ -15,14 +15,16 @@ use crate::{
     cluster::Cluster,
     engine::{self, RecordSeen, Validation},
     results::{
-        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, RecordPart, RunRef, SectionSummary,
-        StoreError, SuccessRate, SummaryRecord, Verdict,
+        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, Moment, RecordPart, RunRef,
+        SectionSummary, StoreError, SuccessRate, SummaryRecord, Verdict,
     },
     steps::{self, RunIdentity},
 };
 
 use super::{
+    manifest,
     memory::{Fact, Outcome},
+    monitors,
     observe::identity,
     perform::Subject,
 };
@@ -34,7 +36,23 @@ const LOG_READERS: usize = 8;
 const MAX_ANNOTATION: usize = 256;
 
 /// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
+///
+/// Once it is accepted, what is known before the first step is written down.
 pub async fn validate(subject: &Subject) -> Validation {
+    let answer = tried(subject).await;
+    if answer != Validation::Accepted || subject.run.spec.dry_run {
+        return answer;
+    }
+    match manifest::begin(subject).await {
+        Ok(()) => answer,
+        Err(error) => Validation::NotYet {
+            reason: reason::INFRA_ERROR.into(),
+            message: format!("the run's manifest can't be stored: {error}"),
+        },
+    }
+}
+
+async fn tried(subject: &Subject) -> Validation {
     let Subject { shell, plan, run } = subject;
     let identity = identity(run);
     // Who asks for a dry run wants to know how it is now.
@@ -56,8 +74,13 @@ pub async fn store_record(subject: &Subject) -> Outcome {
     let status = subject.run.status.clone().unwrap_or_default();
     let Some(pass) = &status.current else { return Outcome::Done };
     let logs = logs(subject, pass).await;
-    let record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status))
+    let seen = monitors_seen(subject);
+    let failed = pass.outcome != Some(status::Outcome::Succeeded);
+    let snapshot = if failed { manifest::snapshot(subject, Moment::Failure).await } else { None };
+    let mut record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status))
+        .with_monitors(monitors::alerts_of(&status, pass), monitors::samples_of(&subject.plan, &status, pass, &seen))
         .with_kinds(|phase, step| Some(subject.plan.leaf(pass.section, phase, step)?.action.kind().to_owned()));
+    record.snapshot = snapshot;
     let place = (pass.section, pass.cycle);
     let seen = store(subject, &(&record).into()).await;
     told(seen, |seen| Fact::Record(place, seen))
@@ -69,6 +92,8 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
     let figures = engine::summarize(&subject.plan, &status);
     let engine::End { phase, reason, message } = engine::ending(&status);
     let finished_at = Utc::now().trunc_subsecs(3);
+    let start = manifest::read(subject).await.unwrap_or_default();
+    let end = manifest::snapshot(subject, Moment::End).await;
     let section = |failure: Option<Failure>| SectionSummary {
         outcome: if failure.is_some() { status::Outcome::Failed } else { status::Outcome::Succeeded },
         failure,
@@ -93,11 +118,19 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
             .as_ref()
             .filter(|_| status.cleaned_up)
             .map(|_| section(status.cleanup_failure.clone())),
+        manifest: Some(start.manifest).filter(|manifest| !manifest.spec_digest.is_empty()),
+        snapshots: start.snapshot.into_iter().chain(end).collect(),
+        alerts: monitors::newest_alerts(&status),
+        monitors: monitors::samples_of_all(&subject.plan, &status, &monitors_seen(subject)),
         environment: environment(subject, &status),
         ..SummaryRecord::default()
     };
     let seen = store(subject, &(&record).into()).await;
     told(seen, Fact::Summary)
+}
+
+fn monitors_seen(subject: &Subject) -> BTreeMap<String, engine::monitor::MonitorSeen> {
+    subject.shell.memories.of(subject.run.metadata.uid.as_deref().unwrap_or_default()).monitors_at_work()
 }
 
 /// How the setup ended, if it did.

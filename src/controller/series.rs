@@ -9,7 +9,8 @@ use super::plans::Parsed;
 use crate::{
     api::{
         SoakRun,
-        status::{Outcome, OutputValue, Pass, Section, SoakRunStatus, StepState, StepStatus},
+        monitor::Severity,
+        status::{AlertState, Outcome, OutputValue, Pass, Section, SoakRunStatus, StepState, StepStatus},
     },
     telemetry::Metrics,
 };
@@ -28,6 +29,7 @@ pub fn follow(metrics: &Metrics, plan: &Parsed, run: &SoakRun, before: &SoakRunS
             }
         }
     }
+    alerts(metrics, &namespace, &name, before, after);
     let (Some(now), section) = (&after.current, before.current.as_ref().map(|pass| (pass.section, pass.cycle))) else {
         return;
     };
@@ -43,6 +45,29 @@ pub fn follow(metrics: &Metrics, plan: &Parsed, run: &SoakRun, before: &SoakRunS
             })
             .collect();
         metrics.set_outputs(&namespace, &name, outputs.iter().map(|(output, value)| (output.as_str(), *value)));
+    }
+}
+
+fn alerts(metrics: &Metrics, namespace: &str, name: &str, before: &SoakRunStatus, after: &SoakRunStatus) {
+    let Some(now) = &after.alerts else { return };
+    let earlier: Vec<_> = before.alerts.iter().flat_map(|alerts| &alerts.list).collect();
+    for severity in Severity::ALL {
+        let firing = now.list.iter().filter(|alert| alert.severity == severity && alert.state == AlertState::Firing);
+        metrics.set_alerts_firing(
+            namespace,
+            name,
+            severity.as_str(),
+            u32::try_from(firing.count()).unwrap_or(u32::MAX),
+        );
+    }
+    for alert in now.list.iter().filter(|alert| alert.fired_at.is_some()) {
+        let known = earlier.iter().any(|old| {
+            (&old.monitor, &old.alert, &old.subject, old.fired_at)
+                == (&alert.monitor, &alert.alert, &alert.subject, alert.fired_at)
+        });
+        if !known {
+            metrics.alert_fired(namespace, name, alert.severity.as_str());
+        }
     }
 }
 

@@ -19,7 +19,16 @@ use crate::{
     telemetry::{ErrorClass, StatusWrite},
 };
 
-use super::{Shell, cached::CachedRun, memory::Memory, observe, perform, plans::Parsed, series, write};
+use super::{
+    Shell,
+    cached::CachedRun,
+    memory::Memory,
+    observe, perform,
+    plans::Parsed,
+    series,
+    template::{self, Unresolved},
+    write,
+};
 
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
@@ -87,7 +96,12 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
         phase = position.and_then(|pass| pass.phases.last()).map_or("", |phase| phase.name.as_str()),
     );
     let visit = async {
-        let plan = shell.plans.get(&run);
+        let (run, plan) = match template::resolve(&shell, run.clone(), &memory).await {
+            Ok(run) => (run.clone(), shell.plans.get(&run)),
+            Err(Unresolved::Wrong(error)) => (run, Err(Arc::new(error))),
+            Err(Unresolved::NotYet) => return Ok(Action::requeue(template::AGAIN)),
+            Err(Unresolved::Api(error)) => return Err(api_error(error)),
+        };
         Visit { shell: &shell, plan, memory: &memory, run, stored: None, notes: Vec::new() }.go().await
     };
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;

@@ -6,7 +6,7 @@ use crate::api::{
     status::{Pass, RunPhase, Section, SoakRunStatus, StepState},
 };
 
-use super::{Context, Plan, text, verdict};
+use super::{Context, Plan, monitor, text, verdict};
 
 /// Derives everything that is only told from everything that is known. It runs last in each decision.
 pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context: &Context<'_>) {
@@ -19,19 +19,25 @@ pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context:
     let (word, message) = words(status, context);
     status.reason = word;
     status.message = message;
-    for (type_, holds, word) in conditions(status) {
-        let message = text::cut(&status.message, 1_024);
-        condition::set(
-            &mut status.conditions,
-            Condition {
-                type_: type_.into(),
-                status: holds,
-                observed_generation: status.observed_generation,
-                last_transition_time: context.now,
-                reason: word,
-                message,
-            },
-        );
+    let found = conditions(status);
+    let alerting = status.alerts.as_ref().map(monitor::condition);
+    let message = text::cut(&status.message, 1_024);
+    let mut set = |type_: &str, holds: ConditionStatus, word: String, message: String| {
+        let new = Condition {
+            type_: type_.into(),
+            status: holds,
+            observed_generation: status.observed_generation,
+            last_transition_time: context.now,
+            reason: word,
+            message,
+        };
+        condition::set(&mut status.conditions, new);
+    };
+    for (type_, holds, word) in found {
+        set(type_, holds, word, message.clone());
+    }
+    if let Some((holds, word, message)) = alerting {
+        set(condition_type::ALERTING, holds, word.into(), message);
     }
 }
 

@@ -7,11 +7,12 @@ use crate::{
     },
 };
 
-use super::{Context, Effect, NoteType, Plan, RecordSeen, targets, text};
+use super::{Context, Effect, NoteType, Plan, RecordSeen, monitor, targets, text};
 
 /// Takes the pass into account. Its record must have been seen stored.
 pub(super) fn count(plan: &Plan, pass: Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) {
     let outcome = pass.outcome.unwrap_or(Outcome::Inconclusive);
+    monitor::retire(plan, pass.finished_at.unwrap_or(context.now), status, context);
     match pass.section {
         Section::Setup => {
             status.set_up = outcome == Outcome::Succeeded;

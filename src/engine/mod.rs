@@ -10,6 +10,7 @@
 pub mod effect;
 pub mod expr;
 pub mod injection;
+pub mod monitor;
 pub mod names;
 pub mod plan;
 pub mod seen;
@@ -25,6 +26,7 @@ mod run;
 mod scope;
 mod step;
 mod targets;
+pub mod template;
 mod text;
 mod verdict;
 

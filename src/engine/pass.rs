@@ -11,7 +11,7 @@ use crate::api::{
 use super::{
     Context, Effect, NoteType, Plan, RecordSeen, Rules, StepKey, backoff, count,
     expr::Scope,
-    objects,
+    monitor, objects,
     phase::{self, Surroundings},
     run, scope, step,
 };
@@ -53,14 +53,14 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
     let suspended = status.suspended_at.is_some();
     if pass.phases.is_empty() {
         if halt.is_some() {
-            return end(pass, halt, &plan.rules, context);
+            return end(pass, halt, &plan.rules, status, context);
         }
-        let Some(first) = plans.first() else { return end(pass, None, &plan.rules, context) };
+        let Some(first) = plans.first() else { return end(pass, None, &plan.rules, status, context) };
         pass.phases.push(phase::new(first, context.now));
     }
     let index = pass.phases.len() - 1;
     let (Some(phase_plan), Some(current)) = (plans.get(index), pass.phases.last_mut()) else {
-        return end(pass, None, &plan.rules, context);
+        return end(pass, None, &plan.rules, status, context);
     };
     let key = StepKey {
         run_attempt: status.attempt,
@@ -81,8 +81,8 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
     }
     if outcome == Outcome::Succeeded {
         match plans.get(index + 1) {
-            None => return end(pass, None, &plan.rules, context),
-            Some(_) if halt.is_some() => return end(pass, halt, &plan.rules, context),
+            None => return end(pass, None, &plan.rules, status, context),
+            Some(_) if halt.is_some() => return end(pass, halt, &plan.rules, status, context),
             Some(next) => pass.phases.push(phase::new(next, context.now)),
         }
         return;
@@ -98,7 +98,7 @@ fn run_phases(plan: &Plan, pass: &mut Pass, scope: &Scope, status: &mut SoakRunS
         return;
     }
     let failure = Failure { message: format!("{}: {}", current.name, failure.message), ..failure };
-    end(pass, Some(failure), &plan.rules, context);
+    end(pass, Some(failure), &plan.rules, status, context);
 }
 
 /// Why the pass must stop now, if it must.
@@ -127,7 +127,8 @@ fn halt(pass: &Pass, status: &SoakRunStatus, context: &mut Context<'_>) -> Optio
     })
 }
 
-fn end(pass: &mut Pass, mut failure: Option<Failure>, rules: &Rules, context: &mut Context<'_>) {
+fn end(pass: &mut Pass, failure: Option<Failure>, rules: &Rules, status: &SoakRunStatus, context: &mut Context<'_>) {
+    let mut failure = failure.or_else(|| monitor::cycle_failure(pass, status, context.now));
     pass.finished_at = Some(context.now);
     pass.outcome = Some(match &failure {
         None => Outcome::Succeeded,

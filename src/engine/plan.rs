@@ -19,6 +19,7 @@ use crate::api::{
 use super::{
     Rules,
     expr::{Condition, ExprError, Roots},
+    monitor::{self, MonitorPlan},
 };
 
 pub use leaf::{Gate, Leaf};
@@ -45,7 +46,7 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into() }
     }
 
@@ -135,6 +136,8 @@ pub struct Plan {
     pub phases: Vec<PhasePlan>,
     /// The cleanup, if there is one.
     pub cleanup: Option<PhasePlan>,
+    /// What is watched beside the steps.
+    pub monitors: Vec<MonitorPlan>,
     cycle_timeout: Duration,
     setup_timeout: Duration,
     cleanup_timeout: Duration,
@@ -149,6 +152,8 @@ impl Plan {
         // Destructured in full: a new field of the spec does not compile until it is handled here.
         let SoakRunSpec {
             service_account_name: _,
+            // Resolved before, by engine::template.
+            template_ref: _,
             cycles,
             duration,
             cooldown,
@@ -164,6 +169,9 @@ impl Plan {
             setup,
             phases,
             injections,
+            monitors,
+            // Read by the shell alone.
+            snapshot: _,
             seed: _,
             cleanup,
             criteria,
@@ -175,6 +183,15 @@ impl Plan {
             rerun: _,
             ttl_after_finished: _,
         } = spec;
+        if phases.is_empty() {
+            return Err(PlanError::new("spec.phases", "there is none: a run, or its template, needs one at least"));
+        }
+        if cycles.is_none() && duration.is_none() {
+            return Err(PlanError::new(
+                "spec.cycles",
+                "set cycles, duration or both: the first that is reached ends the run",
+            ));
+        }
         let count = injections.len()
             + setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
         if count > MAX_STEPS {
@@ -209,6 +226,10 @@ impl Plan {
         injections::add(injections, &mut phases, &names)?;
         let cleanup = section(CLEANUP, cleanup, "spec.cleanup", true, &mut names)?;
         targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
+        let monitors = monitor::parse(monitors)?;
+        for (index, MonitorPlan { source, .. }) in monitors.iter().enumerate() {
+            names.check_json_references(&source.fields(), &format!("spec.monitors[{index}].{}", source.kind()))?;
+        }
         Ok(Self {
             digest: digest(spec),
             cycles: *cycles,
@@ -227,6 +248,7 @@ impl Plan {
             setup,
             phases,
             cleanup,
+            monitors,
             cycle_timeout: cycle_timeout.unwrap_or(DEFAULT_CYCLE_TIMEOUT),
             setup_timeout: setup_timeout.unwrap_or(DEFAULT_SETUP_TIMEOUT),
             cleanup_timeout: cleanup_timeout.unwrap_or(DEFAULT_CLEANUP_TIMEOUT),

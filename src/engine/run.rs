@@ -23,8 +23,8 @@ use crate::api::{
 };
 
 use super::{
-    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, lock, objects, pass,
-    targets, text, verdict,
+    Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, lock, monitor, objects,
+    pass, targets, text, verdict,
 };
 
 /// How long a run waits for rights, accounts and kinds that it needs before it gives up.
@@ -46,6 +46,7 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
         return conditions::describe(Some(plan), status, context);
     }
     targets::observe(plan, status, context);
+    monitor::advance(plan, status, context);
     for round in 0..=MAX_ROUNDS {
         let before = status.clone();
         turn(plan, status, context);
@@ -260,6 +261,9 @@ fn validate(status: &mut SoakRunStatus, context: &mut Context<'_>) {
 
 /// Ends the run when its cycles, its time or its failures are used up.
 fn conclude(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if let Some(message) = status.alerts.as_ref().and_then(|alerts| alerts.failure.clone()) {
+        return end_run(status, reason::ALERT_FIRING, &message, context);
+    }
     let counts = &status.cycles;
     let policy = &plan.failure_policy;
     if (policy.stop_on_failure && counts.failed > 0) || policy.max_failures.is_some_and(|max| counts.failed > max) {
@@ -354,6 +358,7 @@ fn finish(phase: RunPhase, status: &mut SoakRunStatus, context: &mut Context<'_>
     status.finished_at = Some(context.now);
     status.current = None;
     status.suspended_at = None;
+    monitor::close(status);
     let (reason, message) = verdict::final_words(status);
     let type_ = if phase == RunPhase::Succeeded { NoteType::Normal } else { NoteType::Warning };
     context.note(type_, &reason, message);

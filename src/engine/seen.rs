@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::api::status::{Failure, OutputValue, Section};
 
+use super::monitor::MonitorSeen;
+
 /// Names one attempt of a step. With the run's uid it is unique for ever.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepKey {
@@ -196,6 +198,8 @@ pub struct Seen {
     pub targets: BTreeMap<String, TargetSeen>,
     /// The key of `spec.exclusive`.
     pub lock: LockSeen,
+    /// Monitors that have been looked at, by name.
+    pub monitors: BTreeMap<String, MonitorSeen>,
     /// The run's pods, or none while the watch has not caught up.
     pub pods: Vec<PodSeen>,
 }

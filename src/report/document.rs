@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::status::{CycleCounts, Section},
-    results::{Environment, RunRef, SuccessRate, Verdict},
+    results::{AlertRecord, Environment, Manifest, RunRef, SuccessRate, Verdict},
 };
 
 /// The version of [`Report`]'s layout. Fields may be added within a version; none changes its meaning or goes.
@@ -287,6 +287,12 @@ pub struct Report {
     /// The comparison, if a baseline was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<BaselineReport>,
+    /// The newest alerts of the run's monitors, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertRecord>,
+    /// What the run was asked to do, by whom and with what; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
     /// The conditions that the run ran under.
     pub environment: Environment,
 }

@@ -32,6 +32,7 @@ pub(super) fn text(report: &Report) -> String {
     counts(&mut out, report);
     comparison(&mut out, report);
     failures(&mut out, &report.failures);
+    alerts(&mut out, report);
     metrics(&mut out, &report.metrics);
     environment(&mut out, report);
     out
@@ -127,6 +128,35 @@ fn failures(out: &mut String, groups: &[FailureGroup]) {
     more(out, groups.len());
 }
 
+fn alerts(out: &mut String, report: &Report) {
+    if report.alerts.is_empty() {
+        return;
+    }
+    line(
+        out,
+        format_args!(
+            "\n### Alerts\n\n| alert | about | severity | from | to | cause |\n| --- | --- | --- | --- | --- | --- |"
+        ),
+    );
+    for alert in report.alerts.iter().take(MAX_ROWS) {
+        let time = |at: chrono::DateTime<chrono::Utc>| at.format("%F %T").to_string();
+        line(
+            out,
+            format_args!(
+                "| {}/{} | {} | {} | {} | {} | {} |",
+                plain(&alert.monitor),
+                plain(&alert.alert),
+                plain(&alert.subject),
+                alert.severity.as_str(),
+                time(alert.fired_at),
+                alert.resolved_at.map_or_else(|| "still fires".to_owned(), time),
+                plain(&alert.cause)
+            ),
+        );
+    }
+    more(out, report.alerts.len());
+}
+
 fn metrics(out: &mut String, metrics: &[MetricReport]) {
     if metrics.is_empty() {
         return;
@@ -169,6 +199,10 @@ fn environment(out: &mut String, report: &Report) {
             code(&environment.spec_digest)
         ),
     );
+    if let Some(manifest) = &report.manifest {
+        let commit = manifest.commit.as_ref().map_or_else(String::new, |commit| format!(", commit `{}`", code(commit)));
+        line(out, format_args!("Asked for by {}{commit}.", plain(&manifest.requested_by)));
+    }
 }
 
 fn more(out: &mut String, rows: usize) {

@@ -72,6 +72,8 @@ pub fn report(run: &RunRecords, baseline: Option<&RunRecords>) -> Report {
         steps: failures::steps(run),
         dependences: failures::dependences(run),
         baseline: baseline.map(|records| statistics::baseline(run, &cycles, &all, records, &before)),
+        alerts: run.summary.iter().flat_map(|summary| summary.alerts.clone()).collect(),
+        manifest: run.summary.as_ref().and_then(|summary| summary.manifest.clone()),
         environment: statistics::environment(run),
         cycles,
         ..Report::default()

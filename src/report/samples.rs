@@ -139,6 +139,9 @@ fn pass(
         full_digest: None,
         environment: environment(),
         phases: records,
+        snapshot: None,
+        alerts: Vec::new(),
+        monitors: Vec::new(),
     }
 }
 

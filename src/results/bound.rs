@@ -1,6 +1,6 @@
 //! How a record that is too long becomes short enough (S11).
 //!
-//! Detail goes in the order in which people miss it least: the logs of steps that succeeded, other logs, long messages, outputs,
+//! Detail goes in the order in which people miss it least: the samples of monitors and snapshots, the logs of steps that succeeded, other logs, long messages, outputs,
 //! earlier attempts, at last steps and phases. What is left always fits, so a record can always be stored and a run can always end.
 
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::api::status::Outcome;
 
 use super::{
+    manifest::Snapshot,
     record::{CycleRecord, Environment, LogRecord, RunRef, StepRecord},
     summary::SummaryRecord,
     text::{cut, digest, json, tail},
@@ -47,6 +48,7 @@ pub(super) fn bounded<R: Shorten>(record: &R, limit: usize) -> (String, bool) {
 /// One way to make a record of a pass smaller. Limits are in bytes.
 #[derive(Clone, Copy)]
 enum Cut {
+    Samples,
     LogsOfSuccess(usize),
     Logs(usize),
     Messages(usize),
@@ -57,7 +59,8 @@ enum Cut {
     Rest,
 }
 
-const CUTS: [Cut; 20] = [
+const CUTS: [Cut; 21] = [
+    Cut::Samples,
     Cut::LogsOfSuccess(4_096),
     Cut::Logs(32_768),
     Cut::LogsOfSuccess(1_024),
@@ -85,6 +88,10 @@ impl Shorten for CycleRecord {
 
     fn cut(&mut self, number: usize) {
         match CUTS[number] {
+            Cut::Samples => {
+                self.monitors.iter_mut().for_each(|monitor| monitor.buckets.clear());
+                self.snapshot.iter_mut().for_each(forget_objects);
+            }
             Cut::LogsOfSuccess(bytes) => {
                 for step in steps(self).filter(|step| step.outcome == Some(Outcome::Succeeded)) {
                     shorten_log(step, bytes);
@@ -106,6 +113,9 @@ impl Shorten for CycleRecord {
             Cut::Steps => self.phases.iter_mut().for_each(|phase| phase.steps.clear()),
             Cut::Rest => {
                 self.phases.clear();
+                self.snapshot = None;
+                self.alerts.clear();
+                self.monitors.clear();
                 self.failure.iter_mut().for_each(|failure| shorten(&mut failure.reason, 128));
                 forget_most(&mut self.run, &mut self.environment);
             }
@@ -127,6 +137,9 @@ impl Shorten for SummaryRecord {
 
     fn cut(&mut self, number: usize) {
         let bytes = [1_024, 256, 128, 128][number];
+        self.monitors.iter_mut().for_each(|monitor| monitor.buckets.clear());
+        self.snapshots.iter_mut().for_each(forget_objects);
+        self.manifest.iter_mut().for_each(|manifest| manifest.spec = None);
         shorten(&mut self.verdict.message, bytes);
         let sections = self.setup.iter_mut().chain(&mut self.cleanup);
         sections
@@ -136,6 +149,10 @@ impl Shorten for SummaryRecord {
         self.environment.parameters.values_mut().for_each(|value| shorten(value, bytes));
         if number == 3 {
             self.metrics.clear();
+            self.snapshots.clear();
+            self.manifest = None;
+            self.alerts.clear();
+            self.monitors.clear();
             self.recent.clear();
             shorten(&mut self.verdict.reason, bytes);
             let sections = self.setup.iter_mut().chain(&mut self.cleanup);
@@ -154,6 +171,11 @@ impl Shorten for SummaryRecord {
 
 fn steps(record: &mut CycleRecord) -> impl Iterator<Item = &mut StepRecord> {
     record.phases.iter_mut().flat_map(|phase| &mut phase.steps)
+}
+
+fn forget_objects(snapshot: &mut Snapshot) {
+    snapshot.objects.clear();
+    snapshot.truncated = true;
 }
 
 fn shorten_log(step: &mut StepRecord, bytes: usize) {

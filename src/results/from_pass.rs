@@ -48,6 +48,9 @@ impl CycleRecord {
             full_digest: None,
             environment: environment.clone(),
             phases: phases.iter().map(|phase| phase_record(phase, logs)).collect(),
+            snapshot: None,
+            alerts: Vec::new(),
+            monitors: Vec::new(),
         }
     }
 }

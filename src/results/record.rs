@@ -6,6 +6,10 @@ use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    manifest::Snapshot,
+    monitor::{AlertRecord, MonitorRecord},
+};
 use crate::api::status::{Failure, FailureClass, Outcome, OutputValue, PastAttempt, Section, StepState};
 
 /// The version of [`CycleRecord`]'s layout. Fields may be added within a version; none changes its meaning or goes.
@@ -199,9 +203,25 @@ pub struct CycleRecord {
     pub environment: Environment,
     /// Its phases, as far as it came.
     pub phases: Vec<PhaseRecord>,
+    /// Chosen objects as they were when the pass had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+    /// Alerts that fired during it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertRecord>,
+    /// What monitors measured during it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub monitors: Vec<MonitorRecord>,
 }
 
 impl CycleRecord {
+    /// Adds what monitors found.
+    #[must_use]
+    pub fn with_monitors(mut self, alerts: Vec<AlertRecord>, monitors: Vec<MonitorRecord>) -> Self {
+        (self.alerts, self.monitors) = (alerts, monitors);
+        self
+    }
+
     /// Notes what each step does. The state of a pass does not tell; whoever has the spec does.
     #[must_use]
     pub fn with_kinds(mut self, kind_of: impl Fn(&str, &str) -> Option<String>) -> Self {

@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::status::{CycleCounts, CycleSummary, Failure, Outcome, RunPhase};
 
-use super::record::{Environment, RunRef};
+use super::{
+    manifest::{Manifest, Snapshot},
+    monitor::{AlertRecord, MonitorRecord},
+    record::{Environment, RunRef},
+};
 
 /// The version of [`SummaryRecord`]'s layout. Fields may be added within a version; none changes its meaning or goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -131,6 +135,18 @@ pub struct SummaryRecord {
     /// The digest of the record before anything was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_digest: Option<String>,
+    /// What the run was asked to do, by whom and with what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
+    /// Chosen objects at the start and at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
+    /// Alerts that fired last, oldest first; their monitors count all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertRecord>,
+    /// What monitors measured over the whole run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub monitors: Vec<MonitorRecord>,
     /// The conditions that the run ran under.
     pub environment: Environment,
 }

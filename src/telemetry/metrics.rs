@@ -237,6 +237,16 @@ impl Metrics {
         }
     }
 
+    /// So many alerts of that severity fire in a run.
+    pub fn set_alerts_firing(&self, namespace: &str, run: &str, severity: &'static str, count: u32) {
+        self.update(namespace, run, &Update::AlertsFiring(severity, f64::from(count)));
+    }
+
+    /// An alert of that severity began to fire.
+    pub fn alert_fired(&self, namespace: &str, run: &str, severity: &'static str) {
+        self.update(namespace, run, &Update::AlertFired(severity));
+    }
+
     /// A step of this kind failed for this reason; reasons past the cap are counted as [`OTHER`].
     pub fn step_failed(&self, kind: &'static str, reason: &str) {
         self.step_failures.count(kind, reason);

@@ -33,6 +33,8 @@ pub(super) enum Update<'a> {
     LastSuccess(f64),
     Phase(&'a str, f64),
     Output(&'a str, f64),
+    AlertsFiring(&'static str, f64),
+    AlertFired(&'static str),
 }
 
 #[derive(Default)]
@@ -49,6 +51,8 @@ struct Series {
     current_cycle: Option<f64>,
     last_success: Option<f64>,
     outputs: BTreeMap<String, f64>,
+    firing: BTreeMap<&'static str, f64>,
+    fired: BTreeMap<&'static str, f64>,
 }
 
 #[derive(Default)]
@@ -62,7 +66,7 @@ struct State {
 pub(super) struct RunSeries {
     state: Arc<Mutex<State>>,
     limits: Limits,
-    families: Arc<[Family; 5]>,
+    families: Arc<[Family; 7]>,
 }
 
 struct Family {
@@ -108,6 +112,18 @@ impl RunSeries {
                     None,
                 ),
                 family("soak_output", "A numeric output of a run's last cycle.", MetricType::GAUGE, Some("output")),
+                family(
+                    "soak_alerts_firing",
+                    "Alerts of a run's monitors that fire.",
+                    MetricType::GAUGE,
+                    Some("severity"),
+                ),
+                family(
+                    "soak_alerts_total",
+                    "Alerts of a run's monitors that fired.",
+                    MetricType::COUNTER,
+                    Some("severity"),
+                ),
             ]),
         }
     }
@@ -145,6 +161,10 @@ impl RunSeries {
                 }
                 series.phases.entry(phase.to_owned()).or_default().observe(seconds);
             }
+            Update::AlertsFiring(severity, count) => {
+                series.firing.insert(severity, count);
+            }
+            Update::AlertFired(severity) => *series.fired.entry(severity).or_default() += 1.0,
             Update::Output(output, value) => {
                 if series.outputs.len() >= self.limits.outputs_per_run && !series.outputs.contains_key(output) {
                     return Err(Dropped);
@@ -238,7 +258,7 @@ impl Collector for RunSeries {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let state = self.lock();
-        let mut metrics: [Vec<proto::Metric>; 5] = Default::default();
+        let mut metrics: [Vec<proto::Metric>; 7] = Default::default();
         for ((namespace, run), series) in &state.runs {
             let labels = [(RUN_LABELS[0], namespace.as_str()), (RUN_LABELS[1], run.as_str())];
             let with = |name, value| [labels[0], labels[1], (name, value)];
@@ -255,6 +275,12 @@ impl Collector for RunSeries {
             }
             for (output, value) in &series.outputs {
                 metrics[4].push(sample(MetricType::GAUGE, *value, &with("output", output)));
+            }
+            for (severity, count) in &series.firing {
+                metrics[5].push(sample(MetricType::GAUGE, *count, &with("severity", severity)));
+            }
+            for (severity, count) in &series.fired {
+                metrics[6].push(sample(MetricType::COUNTER, *count, &with("severity", severity)));
             }
         }
         drop(state);

@@ -58,11 +58,13 @@ fn against(cluster: &cluster::Running) -> Result<()> {
     cluster.load_image(&image.tar)?;
     cluster.load_image(&part("Toxiproxy", toxiproxy::build)?)?;
     let helm = part("helm", || tools::path("helm"))?;
+    let prometheus = part("Prometheus", tools::prometheus)?;
     let environment = [
         ("SOAK_TEST_KUBECONFIG", text(&cluster.kubeconfig)),
         ("SOAK_TEST_KUBECTL", text(&cluster.kubectl)),
         ("SOAK_TEST_HELM", text(&helm)),
         ("SOAK_TEST_IMAGE", image.reference),
+        ("SOAK_TEST_PROMETHEUS", text(&prometheus)),
     ];
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     // One binary after the other, each with its own operator; inside of one the tests share it.

@@ -193,6 +193,39 @@ pub fn install_packages() -> Result<()> {
     apt(&arguments)
 }
 
+/// Prometheus from its Debian package, unpacked into the cache: installing it would start a service.
+pub fn prometheus() -> Result<PathBuf> {
+    let folder = cache().join("bin/prometheus-debian");
+    let binary = folder.join("usr/bin/prometheus");
+    if binary.exists() {
+        return Ok(binary);
+    }
+    fs::create_dir_all(&folder)?;
+    apt(&["update"])?;
+    unpack(&folder, "apt-get", &["download", "prometheus"])?;
+    let package = fs::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("apt-get download left no package")?;
+    unpack(&folder, "dpkg-deb", &["-x", &package.display().to_string(), "."])?;
+    fs::remove_file(package)?;
+    Ok(binary)
+}
+
+fn unpack(folder: &Path, program: &str, arguments: &[&str]) -> Result<()> {
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("{program} can't be started: this needs Debian"))?;
+    if !status.success() {
+        bail!("{program} {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
 fn apt(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
         .args(arguments)

@@ -14,7 +14,7 @@ use crate::{
     },
     engine::{
         Effect, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen,
-        Validation, decide, names::attempt_name,
+        Validation, decide, monitor::MonitorSeen, names::attempt_name,
     },
 };
 
@@ -76,6 +76,7 @@ pub struct World {
     /// Knowledge that dies with the process.
     pub done: BTreeMap<StepKey, StepSeen>,
     pub gone: bool,
+    pub monitors: BTreeMap<String, MonitorSeen>,
     plan: Result<Plan, PlanError>,
 }
 
@@ -113,6 +114,7 @@ impl World {
             phases: Vec::new(),
             done: BTreeMap::new(),
             gone: false,
+            monitors: BTreeMap::new(),
             plan,
         }
     }
@@ -177,6 +179,7 @@ impl World {
             released: self.released.clone(),
             targets: self.targets.clone(),
             lock: if self.asked_for_lock { self.lock.clone() } else { LockSeen::Unknown },
+            monitors: self.monitors.clone(),
             pods: self
                 .pods
                 .iter()

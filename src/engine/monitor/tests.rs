@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::SoakRun,
+    engine::{Decision, Seen, Validation, decide},
+};
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+/// A run in its first cycle, which sleeps.
+struct World {
+    run: SoakRun,
+    plan: Plan,
+    now: DateTime<Utc>,
+    looks: BTreeMap<String, MonitorSeen>,
+    notes: Vec<String>,
+}
+
+fn world(rule: Value) -> World {
+    let mut rule = rule;
+    rule["name"] = json!("High");
+    rule["when"] = json!("value > 10.0");
+    let run: SoakRun = serde_json::from_value(json!({
+        "apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun",
+        "metadata": {"name": "run", "namespace": "ns", "uid": "uid", "generation": 1, "finalizers": ["soak.dev/cleanup"]},
+        "spec": {"serviceAccountName": "soak", "cycles": 3,
+            "phases": [{"name": "p", "steps": [{"name": "s", "sleep": {"duration": "1h"}}]}],
+            "monitors": [{"name": "m", "interval": "1s", "promql": {"url": "http://p", "query": "q"}, "alerts": [rule]}]},
+    }))
+    .unwrap();
+    let plan = Plan::parse(&run.spec).unwrap();
+    let mut world = World { run, plan, now: at(0), looks: BTreeMap::new(), notes: Vec::new() };
+    world.visit();
+    world
+}
+
+impl World {
+    /// Decides until nothing changes any more, as the shell does.
+    fn visit(&mut self) {
+        let seen = Seen { validation: Some(Validation::Accepted), monitors: self.looks.clone(), ..Seen::default() };
+        for _ in 0..5 {
+            let Decision { status, effects, .. } = decide(Ok(&self.plan), &self.run, &seen, self.now);
+            self.notes.extend(effects.into_iter().filter_map(|effect| match effect {
+                crate::engine::Effect::Notify(note) if note.reason.starts_with("Alert") => Some(note.reason),
+                _ => None,
+            }));
+            if self.run.status.as_ref() == Some(&status) {
+                return;
+            }
+            self.run.status = Some(status);
+        }
+        panic!("deciding again goes on changing the status");
+    }
+
+    /// A look that sees `value`, or one that fails.
+    fn look(&mut self, seconds: i64, value: Option<f64>) {
+        self.now = at(seconds);
+        let subject = |value| Subject { name: "x=1".into(), sample: Some(value), value: json!({"x": "1"}) };
+        let look = value.map_or_else(
+            || Err(Broken("no answer".into())),
+            |value| judge(&self.plan.monitors[0], &Scope::new(), vec![subject(value)]),
+        );
+        let (plan, now) = (&self.plan.monitors[0], self.now);
+        self.looks.entry("m".into()).or_insert_with(|| MonitorSeen::new(plan, now)).take_in(now, look, true);
+        self.visit();
+    }
+
+    fn crash(&mut self) {
+        self.looks.clear();
+    }
+
+    fn status(&self) -> &SoakRunStatus {
+        self.run.status.as_ref().unwrap()
+    }
+
+    fn alerts(&self) -> Vec<(&str, AlertState)> {
+        self.status().alerts.iter().flat_map(|it| &it.list).map(|it| (it.alert.as_str(), it.state)).collect()
+    }
+}
+
+use AlertState::{Firing, Pending, Resolved};
+
+#[test]
+fn an_alert_fires_when_its_condition_has_held_for_long_enough() {
+    let mut world = world(json!({"for": "10s"}));
+    world.look(1, Some(11.0));
+    assert_eq!(world.alerts(), [("High", Pending)]);
+    world.look(10, Some(12.0));
+    assert_eq!(world.alerts(), [("High", Pending)]);
+    world.look(11, Some(13.0));
+    assert_eq!(world.alerts(), [("High", Firing)]);
+    let alert = &world.status().alerts.as_ref().unwrap().list[0];
+    assert_eq!((alert.since, alert.fired_at, alert.subject.as_str()), (at(1), Some(at(11)), "x=1"));
+    assert_eq!(alert.cause, "value 13: value > 10.0");
+    world.look(12, Some(14.0));
+    world.look(13, Some(1.0));
+    assert_eq!(world.alerts(), [("High", Resolved)]);
+    assert_eq!(world.notes, ["AlertFiring", "AlertResolved"], "each is told once");
+    assert_eq!(world.status().alerts.as_ref().unwrap().shown, "0 firing, 1 in all");
+}
+
+#[test]
+fn a_condition_that_lets_go_in_between_begins_anew_even_when_no_visit_saw_it() {
+    let mut world = world(json!({"for": "10s"}));
+    world.look(1, Some(11.0));
+    // Two looks between two visits.
+    let (plan, scope) = (world.plan.monitors[0].clone(), Scope::new());
+    let look =
+        |value| judge(&plan, &scope, vec![Subject { name: "x=1".into(), sample: Some(value), value: json!({}) }]);
+    let seen = world.looks.get_mut("m").unwrap();
+    seen.take_in(at(5), look(1.0), true);
+    seen.take_in(at(6), look(11.0), true);
+    world.look(12, Some(11.0));
+    assert_eq!(world.alerts(), [("High", Pending)], "it has held since 6");
+    world.look(16, Some(11.0));
+    assert_eq!(world.alerts(), [("High", Firing)]);
+}
+
+#[test]
+fn a_crash_neither_doubles_an_alert_nor_begins_its_time_anew() {
+    let mut world = world(json!({"for": "10s"}));
+    world.look(1, Some(11.0));
+    world.crash();
+    world.now = at(9);
+    world.visit();
+    assert_eq!(world.alerts(), [("High", Pending)], "nothing was seen yet, so nothing changes");
+    world.look(11, Some(11.0));
+    assert_eq!(world.alerts(), [("High", Firing)], "since 1, as the status says");
+    world.crash();
+    world.look(20, Some(11.0));
+    assert_eq!((world.alerts(), world.notes.len()), (vec![("High", Firing)], 1));
+    world.crash();
+    world.look(30, Some(1.0));
+    assert_eq!(world.alerts(), [("High", Resolved)]);
+}
+
+#[test]
+fn keep_firing_for_bridges_a_short_calm() {
+    let mut world = world(json!({"keepFiringFor": "10s"}));
+    world.look(1, Some(11.0));
+    world.look(2, Some(1.0));
+    world.look(5, Some(11.0));
+    world.look(6, Some(1.0));
+    world.look(15, Some(1.0));
+    assert_eq!(world.alerts(), [("High", Firing)]);
+    world.look(16, Some(1.0));
+    assert_eq!((world.alerts(), world.notes.len()), (vec![("High", Resolved)], 2));
+}
+
+#[test]
+fn a_monitor_that_can_not_see_is_an_alert_and_leaves_the_others_as_they_are() {
+    let mut world = world(json!({}));
+    world.look(1, Some(11.0));
+    world.look(2, None);
+    assert_eq!(world.alerts(), [("High", Firing), ("MonitorBroken", Pending)]);
+    world.look(3, None);
+    assert_eq!(world.alerts(), [("High", Firing), ("MonitorBroken", Firing)]);
+    world.look(4, Some(1.0));
+    assert_eq!(world.alerts(), [("High", Resolved), ("MonitorBroken", Resolved)]);
+    assert_eq!(world.status().phase, crate::api::status::RunPhase::Running);
+}
+
+#[test]
+fn policies_fail_the_cycle_the_run_or_stop_it() {
+    for (policy, ending) in [("record", None), ("failCycle", None), ("failRun", None), ("abort", Some("Aborted"))] {
+        let mut world = world(json!({"policy": policy}));
+        world.look(1, Some(11.0));
+        world.look(2, Some(1.0));
+        let status = world.status().clone();
+        assert_eq!(status.ending.as_ref().map(|it| it.reason.as_str()), ending, "{policy}");
+        let Some(pass) = &status.current else { continue };
+        let failure = cycle_failure(pass, &status, at(3));
+        assert_eq!(failure.is_some(), policy != "record", "{policy}");
+        assert_eq!(status.alerts.unwrap().failure.is_some(), policy == "failRun");
+    }
+}
+
+#[test]
+fn an_alert_before_or_after_a_cycle_does_not_fail_it() {
+    let mut world = world(json!({"policy": "failCycle"}));
+    world.look(1, Some(11.0));
+    world.look(2, Some(1.0));
+    let status = world.status().clone();
+    let pass = Pass { started_at: at(3), ..status.current.clone().unwrap() };
+    assert!(cycle_failure(&pass, &status, at(9)).is_none());
+    let pass = Pass { started_at: at(-9), ..pass };
+    assert!(cycle_failure(&pass, &status, at(0)).is_none());
+}
+
+#[test]
+fn what_is_wrong_in_a_monitor_is_named() {
+    let refuse = |monitor: Value, path: &str, problem: &str| {
+        let error = parse(&[serde_json::from_value(monitor.clone()).unwrap()]).unwrap_err();
+        assert!(error.path == path && error.problem.contains(problem), "{monitor}: {error}");
+    };
+    refuse(json!({"name": "m"}), "spec.monitors[0]", "exactly one");
+    let with = |rule: Value| json!({"name": "m", "http": {"url": "http://x"}, "alerts": [rule]});
+    refuse(with(json!({"name": "A", "when": "object.x"})), "spec.monitors[0].alerts[0].when", "object");
+    refuse(with(json!({"name": "A", "when": "1 + 1"})), "spec.monitors[0].alerts[0].when", "bool");
+    refuse(with(json!({"name": "MonitorBroken", "when": "true"})), "spec.monitors[0].alerts[0].name", "another name");
+    refuse(json!({"name": "m", "value": "(", "http": {"url": "http://x"}}), "spec.monitors[0].value", "");
+    refuse(json!({"name": "m", "http": {"url": "${steps.x}"}}), "spec.monitors[0].http.url", "steps");
+}
+
+proptest! {
+    /// Whatever is seen, and whenever the process crashes: one alert of a rule and a subject at a time, bounded, never
+    /// fired before its time, told exactly once each, and fired exactly when the condition held long enough.
+    #[test]
+    fn alerts_neither_double_nor_flap(
+        looks in prop::collection::vec((1_i64..4, prop::option::weighted(0.9, 0.0..20.0_f64), prop::bool::weighted(0.1)), 1..60),
+        hold in 0_i64..8, keep in 0_i64..8,
+    ) {
+        let mut world = world(json!({"for": format!("{hold}s"), "keepFiringFor": format!("{keep}s")}));
+        let mut seconds = 0;
+        for (pause, value, crash) in looks {
+            seconds += pause;
+            if crash {
+                world.crash();
+            }
+            world.look(seconds, value);
+            let alerts = world.status().alerts.clone().unwrap();
+            prop_assert!(alerts.list.len() <= MAX_ALERTS);
+            let active: Vec<_> = alerts.list.iter().filter(|it| it.state != Resolved).map(|it| (&it.alert, &it.subject)).collect();
+            let mut unique = active.clone();
+            unique.sort();
+            unique.dedup();
+            prop_assert_eq!(unique.len(), active.len(), "one of a kind at a time");
+            for alert in &alerts.list {
+                let wait = if alert.alert == "High" { hold } else { 1 };
+                if let Some(fired) = alert.fired_at {
+                    prop_assert!(fired - alert.since >= TimeDelta::seconds(wait), "{:?}", alert);
+                }
+                if let (Some(fired), Some(resolved)) = (alert.fired_at, alert.resolved_at) {
+                    let keep = if alert.alert == "High" { keep } else { 0 };
+                    prop_assert!(resolved - fired >= TimeDelta::seconds(keep), "{:?}", alert);
+                }
+                prop_assert_eq!(alert.fired_at.is_none(), alert.state == Pending);
+            }
+            let firing_notes = world.notes.iter().filter(|it| *it == "AlertFiring").count();
+            let fired: u32 = alerts.monitors.iter().map(|it| it.fired).sum();
+            prop_assert_eq!(firing_notes, fired as usize);
+        }
+    }
+}
