@@ -22,7 +22,7 @@ fn template(step: &str) -> Value {
             ],
             "run": {
                 "cycles": 2,
-                "phases": [{"name": "work", "steps": [{"name": step, "sleep": {"duration": "${params.pause}"}}]}],
+                "phases": [{"name": "work", "steps": [{"name": step, "sleep": {"duration": "3s"}}]}],
             },
         },
     })
