@@ -125,9 +125,9 @@ async fn look(
 ) -> Result<Option<Vec<Judged>>, Broken> {
     let Ok(_place) = LOOKING.acquire().await else { return Ok(None) };
     let patience = fetch::patience(plan);
-    let fetched = tokio::time::timeout(patience, fetcher.fetch()).await;
-    let subjects: Option<Vec<Subject>> = match fetched {
-        Ok(fetched) => fetched.map_err(Broken)?,
+    let told = tokio::time::timeout(patience, fetcher.fetch()).await;
+    let subjects: Option<Vec<Subject>> = match told {
+        Ok(told) => told.map_err(Broken)?,
         Err(_) => return Err(Broken(format!("no answer within {} s", patience.as_secs()))),
     };
     let Some(subjects) = subjects else { return Ok(None) };
