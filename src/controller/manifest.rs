@@ -234,7 +234,8 @@ async fn objects(subject: &Subject, selection: &ResourceMonitor) -> Result<(Vec<
     let it: ResourceMonitor = serde_json::from_value(rendered).map_err(|error| error.to_string())?;
     let identity = identity(run);
     let kind = shell
-        .cluster
+        .clusters
+        .own()
         .kinds
         .get(&group_version_kind(&it.api_version, &it.kind))
         .await
