@@ -56,7 +56,7 @@ pub struct Parameter {
 /// A template that the run takes what it does not say from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct TemplateRef {
-    /// Name of a SoakTemplate in the run's namespace.
+    /// Name of a `SoakTemplate` in the run's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

@@ -51,13 +51,12 @@ pub async fn resolve(shell: &Shell, run: Arc<SoakRun>, memory: &Memory) -> Resul
     }
     let begins = status.accepted_at.is_none() || (status.phase.is_final() && again);
     let attempt = status.attempt + u32::from(begins);
-    let frozen = match memory.resolved(attempt) {
-        Some(spec) => spec,
-        None => {
-            let spec = Arc::new(frozen(shell, &run, attempt, &reference.name).await?);
-            memory.resolve(attempt, spec.clone());
-            spec
-        }
+    let frozen = if let Some(spec) = memory.resolved(attempt) {
+        spec
+    } else {
+        let spec = Arc::new(frozen(shell, &run, attempt, &reference.name).await?);
+        memory.resolve(attempt, spec.clone());
+        spec
     };
     let SoakRunSpec { suspend, abort, rerun, ttl_after_finished, .. } = run.spec.clone();
     let spec = SoakRunSpec { suspend, abort, rerun, ttl_after_finished, ..(*frozen).clone() };

@@ -183,15 +183,7 @@ impl Plan {
             rerun: _,
             ttl_after_finished: _,
         } = spec;
-        if phases.is_empty() {
-            return Err(PlanError::new("spec.phases", "there is none: a run, or its template, needs one at least"));
-        }
-        if cycles.is_none() && duration.is_none() {
-            return Err(PlanError::new(
-                "spec.cycles",
-                "set cycles, duration or both: the first that is reached ends the run",
-            ));
-        }
+        is_complete(spec)?;
         let count = injections.len()
             + setup.iter().chain(phases.iter().flat_map(|phase| &phase.steps)).chain(cleanup).map(width).sum::<usize>();
         if count > MAX_STEPS {
@@ -303,6 +295,20 @@ pub fn digest(spec: &SoakRunSpec) -> String {
         let _ = write!(digest, "{byte:02x}");
     }
     digest
+}
+
+/// What the schema can't ask for, because a template may give it.
+fn is_complete(spec: &SoakRunSpec) -> Result<(), PlanError> {
+    if spec.phases.is_empty() {
+        return Err(PlanError::new("spec.phases", "there is none: a run, or its template, needs one at least"));
+    }
+    if spec.cycles.is_none() && spec.duration.is_none() {
+        return Err(PlanError::new(
+            "spec.cycles",
+            "set cycles, duration or both: the first that is reached ends the run",
+        ));
+    }
+    Ok(())
 }
 
 fn width(step: &Step) -> usize {

@@ -186,7 +186,7 @@ mod tests {
         .unwrap()
     }
 
-    fn run(spec: Value) -> SoakRunSpec {
+    fn run(spec: &Value) -> SoakRunSpec {
         let mut base = json!({"serviceAccountName": "soak", "templateRef": {"name": "t"}, "parameters": [{"name": "image", "value": "x"}]});
         base.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         serde_json::from_value(base).unwrap()
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_run_takes_what_it_does_not_say_from_the_template() {
-        let spec = resolve(&good(), &run(json!({"cycles": 2}))).unwrap();
+        let spec = resolve(&good(), &run(&json!({"cycles": 2}))).unwrap();
         assert_eq!((spec.cycles, spec.cooldown, spec.phases.len()), (Some(2), Some(Duration::from_secs(2)), 1));
         assert!(spec.failure_policy.stop_on_failure, "an unset field is no field");
         let values: Vec<(&str, &str)> =

@@ -61,7 +61,7 @@ impl Fetcher {
         match self.source.clone()? {
             Source::Resource(it) => {
                 let objects = self.objects(&it.api_version, &it.kind, it.namespace.as_deref()).await?;
-                Ok(objects.map(|objects| resources(&it, objects)))
+                Ok(objects.map(|objects| resources(&it, &objects)))
             }
             Source::PodHealth(PodHealthMonitor { namespace, labels, policy: _ }) => {
                 let objects = self.objects("v1", "Pod", namespace.as_deref()).await?;
@@ -129,7 +129,7 @@ fn request(url: &str, headers: &[Header], authority: Option<&str>) -> Result<Req
 }
 
 /// The named object (null when it is missing), or all with the labels.
-fn resources(it: &ResourceMonitor, objects: Vec<Arc<DynamicObject>>) -> Vec<Subject> {
+fn resources(it: &ResourceMonitor, objects: &[Arc<DynamicObject>]) -> Vec<Subject> {
     let tree = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
     if let Some(name) = it.name.as_deref().filter(|name| !name.is_empty()) {
         let found = objects.iter().find(|object| object.metadata.name.as_deref() == Some(name));
