@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let refuse = |template: &SoakTemplateSpec, spec: Value, told: &str| {
-            let error = resolve(template, &run(spec)).unwrap_err().to_string();
+            let error = resolve(template, &run(&spec)).unwrap_err().to_string();
             assert!(error.contains(told), "{told}: {error}");
         };
         let with = |name: &str, value: &str| json!({"parameters": [{"name": "image", "value": "x"}, {"name": name, "value": value}]});
