@@ -217,11 +217,11 @@ impl Plan {
         let mut phases = phases;
         injections::add(injections, &mut phases, &names)?;
         let cleanup = section(CLEANUP, cleanup, "spec.cleanup", true, &mut names)?;
-        targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
         let monitors = monitor::parse(monitors)?;
         for (index, MonitorPlan { source, .. }) in monitors.iter().enumerate() {
             names.check_json_references(&source.fields(), &format!("spec.monitors[{index}].{}", source.kind()))?;
         }
+        targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
         Ok(Self {
             digest: digest(spec),
             cycles: *cycles,
