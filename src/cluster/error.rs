@@ -1,6 +1,11 @@
 //! What an error of the API server means: the one place that reads its words.
 
+use std::time::Duration;
+
 use kube::core::Status;
+
+/// A refusal for want of a right has to last for so long: kube-apiserver refuses everybody for a moment when it starts, until it has read the roles.
+pub const DENIED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The kind of a failed call, as far as somebody has to act differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

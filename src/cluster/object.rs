@@ -1,20 +1,26 @@
 //! One object in a cluster, as somebody reaches it.
 
+use std::time::Duration;
+
 use http::{Method, Request};
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Preconditions},
 };
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use super::{
-    error::{ApiFailure, Class},
+    error::{ApiFailure, Class, DENIED_PATIENCE},
     kinds::Kind,
 };
 use crate::api::{names::RUN_FIELD_MANAGER, step::PatchType};
 
 /// When the server gives up a write of [`WriteMode::Brief`].
 pub const BRIEF_SECONDS: u32 = 5;
+
+/// The pause before a call that was refused is made again.
+const DENIED_PAUSE: Duration = Duration::from_secs(1);
 
 /// An object in the cluster, as the account of its client reaches it.
 pub struct Target {
@@ -34,8 +40,13 @@ impl Target {
         self.kind.api(self.client.clone(), &self.namespace)
     }
 
-    /// Reads it; none when there is none.
+    /// Reads it; none when there is none. A refusal is believed after [`DENIED_PATIENCE`].
     pub async fn get(&self) -> Result<Option<DynamicObject>, ApiFailure> {
+        patiently(|| self.peek()).await
+    }
+
+    /// Reads it, if the account may: a refusal is told at once.
+    pub async fn peek(&self) -> Result<Option<DynamicObject>, ApiFailure> {
         Ok(self.api().get_opt(&self.name).await?)
     }
 
@@ -80,7 +91,8 @@ impl Target {
             grace_period_seconds: grace_seconds,
             ..DeleteParams::background()
         };
-        match self.api().delete(&self.name, &params).await.map_err(ApiFailure::from) {
+        let api = self.api();
+        match patiently(|| async { api.delete(&self.name, &params).await.map_err(ApiFailure::from) }).await {
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.class, Class::NotFound | Class::Conflict) => Ok(()),
             Err(failure) => Err(failure),
@@ -96,15 +108,35 @@ impl Target {
         parameters: &str,
         how: WriteMode,
     ) -> Result<DynamicObject, ApiFailure> {
-        let how = how.parameters();
         let body = serde_json::to_vec(body).map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{parameters}{how}"))
-            .header(http::header::CONTENT_TYPE, content_type)
-            .body(body)
-            .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-        Ok(self.client.request(request).await?)
+        let parameters = format!("{parameters}{}", how.parameters());
+        let call = || async {
+            let request = Request::builder()
+                .method(&method)
+                .uri(format!("{url}?fieldManager={RUN_FIELD_MANAGER}&fieldValidation=Strict{parameters}"))
+                .header(http::header::CONTENT_TYPE, content_type)
+                .body(body.clone())
+                .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
+            Ok(self.client.request(request).await?)
+        };
+        // Whoever only tries asks again later anyway.
+        if how == WriteMode::DryRun { call().await } else { patiently(call).await }
+    }
+}
+
+/// Makes a call again that was refused for want of a right, until [`DENIED_PATIENCE`] is over. A refused call did nothing.
+async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T, ApiFailure>
+where
+    F: Future<Output = Result<T, ApiFailure>>,
+{
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Err(failure) if failure.class == Class::Forbidden && began.elapsed() < DENIED_PATIENCE => {
+                sleep(DENIED_PAUSE).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -176,7 +208,32 @@ pub fn is_path_segment(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_believed_when_it_lasts() {
+        for (refusals, expected) in [(3, Ok(())), (u32::MAX, Err(Class::Forbidden))] {
+            let calls = AtomicU32::new(0);
+            let began = Instant::now();
+            let answer = patiently(|| async {
+                let refused = calls.fetch_add(1, Ordering::Relaxed) < refusals;
+                if refused { Err(ApiFailure::definite(Class::Forbidden, "may not")) } else { Ok(()) }
+            })
+            .await;
+            assert_eq!(answer.map_err(|failure| failure.class), expected);
+            assert!(began.elapsed() < DENIED_PATIENCE + 2 * DENIED_PAUSE);
+        }
+        let calls = AtomicU32::new(0);
+        let answer: Result<(), _> = patiently(|| async {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Err(ApiFailure { class: Class::Transient, message: String::new(), ambiguous: true })
+        })
+        .await;
+        assert!(answer.is_err());
+        assert_eq!(calls.into_inner(), 1, "a call that may have been carried out is not made again");
+    }
 
     #[test]
     fn only_one_segment_of_a_url_names_an_object() {

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use super::{
     OnWatchFailure, RunRef, Wake,
     client::{Account, Tenants},
-    error::{ApiFailure, Class},
+    error::{ApiFailure, Class, DENIED_PATIENCE},
     follow::{Selection, follow},
     kinds::Kind,
     pods::AbortOnDrop,
@@ -23,8 +23,6 @@ use super::{
 
 /// A watch goes on for so long after its last lease: the next cycle often waits for the same.
 const LINGER: Duration = Duration::from_mins(1);
-/// A refusal has to last for so long: kube-apiserver refuses everybody for a moment when it starts, until it has read the roles.
-const DENIED_PATIENCE: Duration = Duration::from_secs(5);
 /// Watches at the same time, each a connection of its own.
 const MAX_WATCHES: usize = 1_024;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

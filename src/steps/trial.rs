@@ -50,7 +50,7 @@ pub(super) async fn patch(
 
 /// Whether an object that is patched is there. Patching needs no right to read, so without it nothing is tried.
 pub(super) async fn exists(target: &Target) -> Result<bool, Untried> {
-    match target.get().await {
+    match target.peek().await {
         Ok(object) => Ok(object.is_some()),
         Err(failure) if failure.class == Class::Forbidden => Err(Untried::Later),
         Err(failure) => Err(Untried::Refused(failure)),
