@@ -126,8 +126,8 @@ impl MonitorSeen {
         Self { watched_since: now, broken: None, holding: BTreeMap::new(), series: Series::new(BUCKETS, width) }
     }
 
-    /// Takes in a look. `sampled` says whether its samples belong into the series, as they were taken in step.
-    /// True when an alert may have changed.
+    /// Takes in a look. `sampled` says whether its samples belong into the series, as they were taken in step; what begins to hold
+    /// belongs there too, so that the series shows what an alert was about. True when an alert may have changed.
     pub fn take_in(&mut self, now: DateTime<Utc>, look: Result<Vec<Judged>, Broken>, sampled: bool) -> bool {
         let judged = match look {
             Err(Broken(why)) => {
@@ -141,7 +141,8 @@ impl MonitorSeen {
         let mut news = self.broken.take().is_some();
         let mut holding = BTreeMap::new();
         for Judged { name, sample, holds } in judged {
-            if let (Some(sample), true) = (sample, sampled) {
+            let begins = holds.iter().any(|(rule, _)| !self.holding.contains_key(&(*rule, name.clone())));
+            if let (Some(sample), true) = (sample, sampled || begins) {
                 self.series.record(now.timestamp_millis(), sample);
             }
             for (rule, cause) in holds {

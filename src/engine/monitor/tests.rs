@@ -107,6 +107,20 @@ fn an_alert_fires_when_its_condition_has_held_for_long_enough() {
 }
 
 #[test]
+fn what_an_alert_was_about_is_in_the_series() {
+    let world = world(json!({}));
+    let (plan, scope) = (&world.plan.monitors[0], Scope::new());
+    let look = |value| judge(plan, &scope, vec![Subject { name: "x=1".into(), sample: Some(value), value: json!({}) }]);
+    let mut seen = MonitorSeen::new(plan, at(0));
+    for (seconds, value) in [(1, 1.0), (2, 11.0), (3, 12.0), (4, 2.0)] {
+        // All by events, none in step.
+        seen.take_in(at(seconds), look(value), false);
+    }
+    let samples: Vec<(u32, f32)> = seen.series.buckets().iter().map(|bucket| (bucket.count, bucket.max)).collect();
+    assert_eq!(samples, [(1, 11.0)]);
+}
+
+#[test]
 fn a_condition_that_lets_go_in_between_begins_anew_even_when_no_visit_saw_it() {
     let mut world = world(json!({"for": "10s"}));
     world.look(1, Some(11.0));
