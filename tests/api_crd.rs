@@ -515,6 +515,7 @@ async fn kubectl_shows_what_people_look_for() {
         ("Now", 0),
         ("Reason", 0),
         ("Rate", 1),
+        ("Alerts", 1),
         ("Message", 1),
         ("Age", 0),
     ];
