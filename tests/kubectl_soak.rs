@@ -62,6 +62,21 @@ async fn runs_are_reported_compared_and_listed() {
         serde_json::from_slice(&soak(&namespace, &["compare", "before", "after", "--json"]).stdout).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
 
+    let trend = soak(&namespace, &["trend", "before", "after"]);
+    assert!(trend.status.success(), "{}", text(&trend.stderr));
+    let told = "0 of 0 metrics changed over 2 runs. For 3 more there are too few runs.\n";
+    assert_eq!(text(&trend.stdout), told);
+    let rows: Value =
+        serde_json::from_slice(&soak(&namespace, &["trend", "before", "after", "--json"]).stdout).unwrap();
+    assert_eq!(rows[0]["name"], "successRate", "{rows}");
+    let nobody = soak(&namespace, &["report", "after", "--baseline-selector", "schedule=nightly"]);
+    assert!(text(&nobody.stderr).contains("no other run of labels schedule=nightly"), "{}", text(&nobody.stderr));
+    let baseline = ["--baseline-selector", "!schedule", "--baseline-last", "1", "--output", folder.to_str().unwrap()];
+    let pooled = soak(&namespace, &[&["report", "after"][..], &baseline].concat());
+    assert!(pooled.status.success(), "{}", text(&pooled.stderr));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["baseline"]["run"]["name"], "before", "the run is not compared with itself");
+
     let listed = text(&soak(&namespace, &["cycles", "after"]).stdout);
     assert_eq!(listed.lines().filter(|line| line.contains("Succeeded")).count(), 6, "{listed}");
 

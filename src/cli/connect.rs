@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kube::{
     Api, Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -64,6 +65,12 @@ impl Cluster {
     /// The namespace that runs are looked for in.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// The runs of these labels.
+    pub async fn select(&self, selector: &str) -> Result<Vec<SoakRun>, ClusterError> {
+        let runs: Api<SoakRun> = Api::namespaced(self.client.clone(), &self.namespace);
+        Ok(runs.list(&ListParams::default().labels(selector)).await?.items)
     }
 
     /// A run and all its records.

@@ -10,7 +10,10 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::report::{self, ReportError, RunRecords};
+use crate::{
+    api::status::RunPhase,
+    report::{self, ReportError, RunRecords},
+};
 
 use connect::{Cluster, ClusterError};
 
@@ -44,9 +47,8 @@ enum Command {
     Report {
         /// The run.
         run: String,
-        /// The run to compare with.
-        #[arg(long, value_name = "RUN")]
-        baseline: Option<String>,
+        #[command(flatten)]
+        baseline: Baseline,
         /// An earlier attempt of the run; otherwise the newest.
         #[arg(long)]
         attempt: Option<u32>,
@@ -70,6 +72,18 @@ enum Command {
         #[arg(long)]
         exit_code: bool,
     },
+    /// Tell since which run something is different, over a series of runs such as nightly ones.
+    Trend {
+        /// The runs; otherwise all that the selector chooses.
+        #[arg(required_unless_present = "selector")]
+        runs: Vec<String>,
+        /// Labels of the runs, as kubectl takes them.
+        #[arg(short = 'l', long, conflicts_with = "runs")]
+        selector: Option<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the cycles of a run whose records are stored.
     Cycles {
         /// The run.
@@ -78,6 +92,20 @@ enum Command {
         #[arg(long)]
         attempt: Option<u32>,
     },
+}
+
+/// What a run is compared with.
+#[derive(Debug, Args)]
+struct Baseline {
+    /// The run to compare with.
+    #[arg(id = "baseline", long, value_name = "RUN", conflicts_with = "selector")]
+    run: Option<String>,
+    /// Compare with the newest runs of these labels that succeeded, taken together.
+    #[arg(long = "baseline-selector", value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// So many of them.
+    #[arg(long = "baseline-last", value_name = "N", default_value_t = 5, requires = "selector", value_parser = clap::value_parser!(u16).range(1..))]
+    last: u16,
 }
 
 /// Why a command could not do what it was asked to.
@@ -117,10 +145,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     match arguments.command {
         Command::Report { run, baseline, attempt, output, exit_code } => {
             let records = records(&cluster, &run, attempt).await?;
-            let baseline = match baseline {
-                Some(name) => Some(self::records(&cluster, &name, None).await?),
-                None => None,
-            };
+            let baseline = self::baseline(&cluster, &run, baseline).await?;
             let report = report::report(&records, baseline.as_ref());
             let files = report::files(&report, &records, baseline.as_ref())?;
             let failed = |path: PathBuf| move |source| CliError::Write { path, source };
@@ -145,11 +170,56 @@ async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
             let slower = rows.iter().any(|row| report::words::change(row) == "slower");
             Ok(if exit_code && slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
+        Command::Trend { runs, selector, json } => {
+            let runs = match selector {
+                Some(selector) => {
+                    cluster.select(&selector).await?.iter().filter_map(|run| run.metadata.name.clone()).collect()
+                }
+                None => runs,
+            };
+            let mut summaries = Vec::new();
+            for run in &runs {
+                // A run that runs has no verdict yet: it is no part of the series.
+                summaries.extend(records(&cluster, run, None).await?.summary.filter(|it| it.verdict.phase.is_final()));
+            }
+            let rows = report::trend(&summaries);
+            if json {
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                print!("{}", text::trend(&rows, summaries.len()));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Cycles { run, attempt } => {
             print!("{}", text::cycles(&records(&cluster, &run, attempt).await?));
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// What a report is compared with: a run, or the newest good ones of a selector, the run itself left out.
+async fn baseline(cluster: &Cluster, run: &str, chosen: Baseline) -> Result<Option<RunRecords>, CliError> {
+    if let Some(name) = chosen.run {
+        return Ok(Some(records(cluster, &name, None).await?));
+    }
+    let Some(selector) = chosen.selector else { return Ok(None) };
+    let mut good = cluster.select(&selector).await?;
+    good.retain(|it| it.status.as_ref().is_some_and(|status| status.phase == RunPhase::Succeeded));
+    good.sort_by_key(|it| it.status.as_ref().and_then(|status| status.started_at));
+    let names = good.iter().filter_map(|it| it.metadata.name.as_deref()).filter(|name| *name != run);
+    let mut newest: Vec<&str> = names.collect();
+    newest.drain(..newest.len().saturating_sub(usize::from(chosen.last)));
+    let mut pool = Vec::new();
+    for name in newest {
+        pool.push(records(cluster, name, None).await?);
+    }
+    let none = || {
+        CliError::NoRecords(format!(
+            "no other run of labels {selector} in namespace {} has succeeded",
+            cluster.namespace()
+        ))
+    };
+    RunRecords::pooled(pool).ok_or_else(none).map(Some)
 }
 
 /// The records of an attempt of a run; while it runs, with a summary of what its status tells.
@@ -186,5 +256,9 @@ mod tests {
             Arguments::try_parse_from(["kubectl-soak", "report", "a", "-n", "team", "--baseline", "b"]).unwrap();
         assert_eq!(parsed.cluster.namespace.as_deref(), Some("team"), "options of the cluster may stand anywhere");
         assert!(Arguments::try_parse_from(["kubectl-soak", "compare", "a"]).is_err(), "two runs are compared");
+        assert!(Arguments::try_parse_from(["kubectl-soak", "trend"]).is_err(), "runs or a selector");
+        assert!(Arguments::try_parse_from(["kubectl-soak", "trend", "-l", "schedule=nightly"]).is_ok());
+        let both = ["kubectl-soak", "report", "a", "--baseline", "b", "--baseline-selector", "x=y"];
+        assert!(Arguments::try_parse_from(both).is_err(), "one baseline");
     }
 }

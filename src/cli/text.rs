@@ -2,7 +2,7 @@
 
 use crate::{
     api::status::Outcome,
-    report::{ChangeVerdict, ComparisonReport, RunRecords, words},
+    report::{ChangeVerdict, ComparisonReport, RunRecords, TrendChange, TrendReport, words},
 };
 
 use super::table::table;
@@ -38,6 +38,34 @@ pub(super) fn comparison(rows: &[ComparisonReport]) -> String {
         count(&[ChangeVerdict::Same]),
         count(&[ChangeVerdict::Unclear, ChangeVerdict::InsufficientData]),
     )
+}
+
+/// Since when what is different, and what follows from it in a sentence.
+pub(super) fn trend(rows: &[TrendReport], runs: usize) -> String {
+    let cells = |row: &TrendReport, change: &TrendChange| {
+        let relative = (change.before != 0.0).then(|| (change.after - change.before) / change.before.abs());
+        vec![
+            row.name.clone(),
+            change.run.clone(),
+            change.started_at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            words::value(change.before, &row.unit),
+            words::value(change.after, &row.unit),
+            relative.map_or_else(|| "-".to_owned(), words::signed_percent),
+            words::p_value(change.p_value),
+        ]
+    };
+    let body: Vec<Vec<String>> =
+        rows.iter().flat_map(|row| row.changes.iter().map(move |change| cells(row, change))).collect();
+    let untold = rows.iter().filter(|row| row.insufficient_data).count();
+    let told = rows.len() - untold;
+    let changed = rows.iter().filter(|row| !row.changes.is_empty()).count();
+    let too_few = if untold == 0 { String::new() } else { format!(" For {untold} more there are too few runs.") };
+    let sentence = format!("{changed} of {told} metrics changed over {runs} runs.{too_few}\n");
+    if body.is_empty() {
+        return sentence;
+    }
+    let header = ["METRIC", "SINCE RUN", "STARTED", "BEFORE", "AFTER", "CHANGE", "P"];
+    format!("{}\n{sentence}", table(&header, &body))
 }
 
 /// The cycles of a run, oldest first.

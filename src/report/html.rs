@@ -10,7 +10,7 @@ use crate::{api::status::RunPhase, results::CycleRecord};
 use super::{
     ReportError,
     document::{ChangeVerdict, ComparisonReport, Estimate, FailureGroup, MetricReport, Report},
-    plots,
+    monitors, plots,
     records::RunRecords,
     series::{Series, series},
     timeline, words,
@@ -54,6 +54,8 @@ pub(super) fn page(report: &Report, run: &RunRecords, baseline: Option<&RunRecor
         rows_shown => rows.len(),
         boxes => Value::from_safe_string(plots::boxes(&durations, &before)),
         drawn => drawn(report, &all, &before),
+        alerts => monitors::alerts(&report.alerts),
+        monitors => monitors::series(run.summary.as_ref().map_or(&[], |summary| &summary.monitors)),
         metrics => report.metrics.iter().map(metric_row).collect::<Vec<_>>(),
         comparison => report.baseline.as_ref().map(|it| it.metrics.iter().map(comparison_row).collect::<Vec<_>>()),
         success_p => report.baseline.as_ref().and_then(|it| it.success_p_value).map(words::p_value),

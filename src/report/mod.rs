@@ -9,12 +9,14 @@ mod failures;
 mod html;
 mod junit;
 mod markdown;
+mod monitors;
 mod plots;
 mod records;
 mod series;
 mod statistics;
 mod svg;
 mod timeline;
+mod trend;
 pub mod words;
 
 #[cfg(test)]
@@ -24,7 +26,7 @@ mod tests;
 
 use crate::{
     analysis::wilson_interval,
-    api::status::{CycleCounts, Outcome, RunPhase, SoakRunStatus},
+    api::status::{CycleCounts, RunPhase, SoakRunStatus},
     results::{SuccessRate, SummaryRecord, Verdict},
 };
 
@@ -35,6 +37,7 @@ pub use document::{
 pub use records::RunRecords;
 pub use series::{Series, series};
 pub use statistics::compare;
+pub use trend::{TrendChange, TrendReport, trend};
 
 /// A report could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,7 @@ pub enum ReportError {
 /// Works out all that can be said about a run, and what changed against a baseline.
 pub fn report(run: &RunRecords, baseline: Option<&RunRecords>) -> Report {
     let all = series(&run.cycles);
-    let cycles = counts(run);
+    let cycles = run.counts();
     let before = baseline.map(|records| series(&records.cycles)).unwrap_or_default();
     let mut report = Report {
         run: run.run.clone(),
@@ -130,23 +133,6 @@ fn verdict(run: &RunRecords) -> Verdict {
         },
         |summary| summary.verdict.clone(),
     )
-}
-
-/// How many cycles ended how: as the summary says, or as far as they are stored.
-fn counts(run: &RunRecords) -> CycleCounts {
-    if let Some(summary) = &run.summary {
-        return summary.cycles.clone();
-    }
-    let mut counts = CycleCounts::default();
-    for cycle in &run.cycles {
-        counts.completed += 1;
-        match cycle.outcome {
-            Outcome::Succeeded => counts.passed += 1,
-            Outcome::Failed => counts.failed += 1,
-            Outcome::Inconclusive => counts.inconclusive += 1,
-        }
-    }
-    counts
 }
 
 fn success_rate(run: &RunRecords, counts: &CycleCounts) -> Option<SuccessRate> {

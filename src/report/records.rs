@@ -1,7 +1,7 @@
 //! The records that a report is made of.
 
 use crate::{
-    api::status::{Outcome, Section},
+    api::status::{CycleCounts, Outcome, Section},
     results::{CycleRecord, RecordPart, RunRef, StepRecord, StoredRecord, SummaryRecord},
 };
 
@@ -39,6 +39,55 @@ impl RunRecords {
         let run = this.summary.as_ref().map(|summary| &summary.run).or_else(|| passes.map(|record| &record.run).next());
         this.run = run?.clone();
         Some(this)
+    }
+
+    /// Several runs as one, to be compared with: all their cycles, and how many ended how. None: there are no runs.
+    ///
+    /// Conditions are those of the newest, which comes last.
+    pub fn pooled(runs: Vec<Self>) -> Option<Self> {
+        let mut runs = runs;
+        let mut pool = runs.pop()?;
+        if runs.is_empty() {
+            return Some(pool);
+        }
+        let mut names = vec![pool.run.name.clone()];
+        let mut counts = pool.counts();
+        for run in runs.into_iter().rev() {
+            let more = run.counts();
+            counts.completed += more.completed;
+            counts.passed += more.passed;
+            counts.failed += more.failed;
+            counts.inconclusive += more.inconclusive;
+            counts.transient_failures += more.transient_failures;
+            names.push(run.run.name);
+            pool.cycles.extend(run.cycles);
+            pool.damaged.extend(run.damaged);
+        }
+        pool.run.name = format!("{} runs ({})", names.len(), names.join(", "));
+        pool.cycles.sort_by_key(|cycle| cycle.started_at);
+        let environment = super::statistics::environment(&pool);
+        let summary = pool.summary.get_or_insert_default();
+        summary.environment = environment;
+        summary.run.clone_from(&pool.run);
+        summary.cycles = counts;
+        Some(pool)
+    }
+
+    /// How many cycles ended how: as the summary says, or as far as they are stored.
+    pub(super) fn counts(&self) -> CycleCounts {
+        if let Some(summary) = &self.summary {
+            return summary.cycles.clone();
+        }
+        let mut counts = CycleCounts::default();
+        for cycle in &self.cycles {
+            counts.completed += 1;
+            match cycle.outcome {
+                Outcome::Succeeded => counts.passed += 1,
+                Outcome::Failed => counts.failed += 1,
+                Outcome::Inconclusive => counts.inconclusive += 1,
+            }
+        }
+        counts
     }
 
     fn take(&mut self, stored: &StoredRecord) -> bool {

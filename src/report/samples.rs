@@ -6,10 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     analysis::wilson_interval,
-    api::status::{CycleCounts, Failure, Outcome, OutputValue, RunPhase, Section, StepState},
+    api::{
+        monitor::{AlertPolicy, Severity},
+        status::{CycleCounts, Failure, Outcome, OutputValue, RunPhase, Section, StepState},
+    },
     results::{
-        CycleRecord, CycleSchema, Environment, LogRecord, PhaseRecord, RunRef, StepRecord, SuccessRate, SummaryRecord,
-        Verdict,
+        AlertRecord, CrdVersion, CycleRecord, CycleSchema, Environment, LogRecord, Manifest, MonitorRecord,
+        PhaseRecord, RunRef, StepRecord, SuccessRate, SummaryRecord, Verdict,
     },
 };
 
@@ -222,6 +225,56 @@ fn summary(run: &RunRef, cycles: &[CycleRecord], end: f64) -> SummaryRecord {
             confidence: 0.95,
         }),
         environment: environment(),
+        alerts: vec![alert("PodsRestarted", Some(410.0)), alert("BackupPaused", None)],
+        monitors: vec![monitor(end)],
+        manifest: Some(Manifest {
+            requested_by: "argocd".into(),
+            commit: Some("0f3c9a1".into()),
+            crds: vec![CrdVersion {
+                name: "restores.example.com".into(),
+                served: vec!["v1".into()],
+                generation: 3,
+                ..CrdVersion::default()
+            }],
+            ..Manifest::default()
+        }),
         ..SummaryRecord::default()
+    }
+}
+
+fn alert(name: &str, resolved: Option<f64>) -> AlertRecord {
+    AlertRecord {
+        monitor: "hub-pods".into(),
+        alert: name.into(),
+        subject: "open-cluster-management/observability-0".into(),
+        severity: Severity::Warning,
+        policy: AlertPolicy::Record,
+        since: at(300.0),
+        fired_at: at(330.0),
+        resolved_at: resolved.map(at),
+        cause: "restarts 3 > 2".into(),
+    }
+}
+
+/// A value that leaks.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+fn monitor(end: f64) -> MonitorRecord {
+    let bucket = |place: u32| {
+        let middle = 100.0 + place as f32;
+        (
+            at(end * f64::from(place) / 60.0).timestamp_millis(),
+            5,
+            middle - 4.0,
+            middle + (place % 3) as f32,
+            middle + 6.0,
+        )
+    };
+    MonitorRecord {
+        name: "resident-mb".into(),
+        kind: "promql".into(),
+        samples: 300,
+        fired: 0,
+        width_millis: (end * 1_000.0 / 60.0) as u64,
+        buckets: (0..60).map(bucket).collect(),
     }
 }

@@ -28,10 +28,15 @@ impl Series {
         values
     }
 
-    /// The unit, `s` for durations; outputs have none that is known.
+    /// Its unit.
     pub fn unit(&self) -> &'static str {
-        if self.name == "cycle" || self.name.starts_with("phases.") { "s" } else { "" }
+        unit(&self.name)
     }
+}
+
+/// The unit of a metric, `s` for durations; outputs have none that is known.
+pub(super) fn unit(metric: &str) -> &'static str {
+    if metric == "cycle" || metric.starts_with("phases.") { "s" } else { "" }
 }
 
 /// All metrics of a run, with the rules by which the run's status counts them: durations of cycles and phases that

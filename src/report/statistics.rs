@@ -89,7 +89,7 @@ pub(super) fn baseline(
     baseline: &RunRecords,
     before: &[Series],
 ) -> BaselineReport {
-    let cycles = super::counts(baseline);
+    let cycles = baseline.counts();
     BaselineReport {
         run: baseline.run.clone(),
         success_p_value: analysis::fisher_exact(failures(counts), failures(&cycles)),

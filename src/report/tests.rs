@@ -172,6 +172,23 @@ fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[test]
+fn alerts_monitors_and_the_manifest_are_shown() {
+    let (_, records, files) = made(Shape::default(), None);
+    let html = file(&files, "report.html");
+    for shown in
+        ["PodsRestarted", "BackupPaused", "not over", "observability-0", "argocd", "0f3c9a1", "restores.example.com"]
+    {
+        assert!(html.contains(shown), "{shown}");
+    }
+    assert!(html.contains("resident-mb: 300 samples"), "the series is drawn");
+    assert!(html.contains("rises by "), "its drift is told");
+    let mut quiet = records;
+    quiet.summary.as_mut().unwrap().alerts.clear();
+    let page = super::files(&report(&quiet, None), &quiet, None).unwrap();
+    assert!(!file(&page, "report.html").contains("<h2>Alerts</h2>"));
+}
+
+#[test]
 fn a_thousand_cycles_make_a_page_that_opens() {
     let shape = Shape { cycles: 1_000, outputs: 8, ..BAD };
     let (report, _, files) = made(shape, None);

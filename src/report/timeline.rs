@@ -23,10 +23,15 @@ pub(super) const MAX_ROWS: usize = 40;
 /// Colours of phases; more phases begin again.
 pub(super) const COLOURS: usize = 8;
 
+const INJECTION: &str = "injection";
+const ALERT: &str = "alert";
+/// Where each kind of mark is on the strip.
+const LANES: [(&str, &str, f64); 2] = [(INJECTION, "faults", 62.0), (ALERT, "alerts", 78.0)];
+
 /// Something that is drawn over the cycles: a fault that was injected, an alert that fired.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mark {
-    /// What it is, for its colour: `injection` or `alert`.
+    /// What it is, for its place and colour: `injection` or `alert`.
     pub(super) kind: &'static str,
     /// Its name.
     pub(super) name: String,
@@ -36,12 +41,21 @@ pub(super) struct Mark {
     pub(super) to: DateTime<Utc>,
 }
 
-/// The injections of a run: steps of the kind `inject`, whose outputs tell what was injected, when and for how long.
+/// The injections and the alerts of a run. Injections are steps of the kind `inject`, whose outputs tell what was injected, when and
+/// for how long. An alert that is not over lasts until the run's end.
 pub(super) fn marks(run: &RunRecords) -> Vec<Mark> {
     let phases = run.passes().flat_map(|pass| &pass.phases);
     let injections =
         phases.flat_map(|phase| phase.steps.iter().filter(|step| is_injection(step)).map(move |step| (phase, step)));
-    injections.filter_map(|(phase, step)| mark(phase, step)).collect()
+    let injections = injections.filter_map(|(phase, step)| mark(phase, step));
+    let end = run.passes().filter_map(|pass| pass.finished_at).max();
+    let alerts = run.summary.iter().flat_map(|summary| &summary.alerts).map(|alert| Mark {
+        kind: ALERT,
+        name: [alert.alert.as_str(), &alert.subject].join(" ").trim_end().to_owned(),
+        from: alert.fired_at,
+        to: alert.resolved_at.or(end).unwrap_or(alert.fired_at).max(alert.fired_at),
+    });
+    injections.chain(alerts).collect()
 }
 
 /// None: the fault was never in place, as far as the record tells.
@@ -58,7 +72,7 @@ fn mark(phase: &PhaseRecord, step: &StepRecord) -> Option<Mark> {
     let what = [text("fault"), text("targets")];
     let what: Vec<&str> = what.into_iter().flatten().collect();
     let name = if what.is_empty() { step.name.clone() } else { format!("{} ({})", step.name, what.join(" on ")) };
-    Some(Mark { kind: "injection", name, from, to: to.max(from) })
+    Some(Mark { kind: INJECTION, name, from, to: to.max(from) })
 }
 
 /// One bar a pass over the time of the run, with marks over them. Empty: nothing is stored.
@@ -69,10 +83,9 @@ pub(super) fn strip(run: &RunRecords, marks: &[Mark]) -> String {
     let last = ends.map(since).fold(0.0, f64::max);
     let scale = Scale::new((0.0, last.max(1.0)), (LEFT, WIDTH - RIGHT));
     let count = run.cycles.len();
-    let mut svg = Svg::new(WIDTH, 104.0, &format!("Timeline of {count} cycles over {}", span(last)));
-    time_axis(&mut svg, &scale, (18.0, 76.0));
+    let mut svg = Svg::new(WIDTH, 118.0, &format!("Timeline of {count} cycles over {}", span(last)));
+    time_axis(&mut svg, &scale, (18.0, 92.0));
     svg.text("label", (LEFT - 8.0, 46.0), "cycles");
-    svg.text("label", (LEFT - 8.0, 70.0), "faults");
     for pass in run.passes() {
         let end = pass.finished_at.map_or(last, since);
         let (x, width) = (scale.at(since(pass.started_at)), scale.at(end) - scale.at(since(pass.started_at)));
@@ -87,13 +100,17 @@ pub(super) fn strip(run: &RunRecords, marks: &[Mark]) -> String {
         let (y, height) = if pass.outcome == Outcome::Failed { (22.0, 36.0) } else { (30.0, 24.0) };
         svg.rect(pass_class(pass), (x, y), ((width - 0.5).max(1.0), height), &hint);
     }
-    for mark in marks {
-        let (x, end) = (scale.at(since(mark.from)), scale.at(since(mark.to)));
-        let hint = format!("{} {}: {}", mark.kind, mark.name, span((mark.to - mark.from).as_seconds_f64()));
-        svg.rect(&format!("mark {}", mark.kind), (x, 62.0), ((end - x).max(2.0), 10.0), &hint);
-    }
-    if marks.is_empty() {
-        svg.text("faint", (LEFT, 70.0), "none were injected");
+    for (kind, label, y) in LANES {
+        svg.text("label", (LEFT - 8.0, y + 9.0), label);
+        let mut marks = marks.iter().filter(|mark| mark.kind == kind).peekable();
+        if marks.peek().is_none() {
+            svg.text("faint", (LEFT, y + 9.0), "none");
+        }
+        for mark in marks {
+            let (x, end) = (scale.at(since(mark.from)), scale.at(since(mark.to)));
+            let hint = format!("{} {}: {}", mark.kind, mark.name, span((mark.to - mark.from).as_seconds_f64()));
+            svg.rect(&format!("mark {}", mark.kind), (x, y), ((end - x).max(2.0), 10.0), &hint);
+        }
     }
     svg.finish()
 }
