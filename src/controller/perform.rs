@@ -203,7 +203,8 @@ async fn carry_out_without_plan(shell: &Shell, memory: &Memory, run: &SoakRun, e
 }
 
 async fn release(cluster: &Cluster, run: &SoakRun, object: &HeldObject) -> Outcome {
-    match steps::release(cluster, &identity(run), object).await {
+    let status = run.status.clone().unwrap_or_default();
+    match steps::release(cluster, &identity(run), object, &status).await {
         released if released.is_done() => Outcome::Told(Fact::Released(held_name(object))),
         pending => {
             warn!(object = held_name(object), state = ?pending, "an object is not deleted yet");

@@ -135,6 +135,13 @@ fn is_needed(status: &SoakRunStatus, key: Option<&StepKey>, ended: bool) -> bool
     ended || step.is_none_or(|step| step.attempt <= key.attempt)
 }
 
+/// Whether an object was made by a later attempt or cycle than a status tells of: then the status is an old one from a cache, and the
+/// object is not the one that it lets go. `cycle`: none for what belongs to no cycle.
+pub fn is_from_further_on(status: &SoakRunStatus, attempt: u32, cycle: Option<u32>) -> bool {
+    let reached = status.current.as_ref().map_or(0, |pass| pass.cycle).max(status.cycles.completed);
+    (attempt, cycle.unwrap_or(0)) > (status.attempt, reached)
+}
+
 /// The pass that was the last to be over, of a run between two passes; none before its setup is over.
 fn last_pass(status: &SoakRunStatus) -> Option<(Section, u32)> {
     match (status.phase, status.cycles.completed) {

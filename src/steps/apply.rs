@@ -20,7 +20,7 @@ use crate::{
         access::Right,
         error::{ApiFailure, Class},
     },
-    engine::seen::StepEnd,
+    engine::{StepKey, seen::StepEnd},
 };
 
 /// The object that a manifest is about, and the manifest with its expressions replaced.
@@ -77,7 +77,7 @@ async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<Begun, Unresol
         .map(|object| object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(label::CREATED_BY)));
     // What was there before is changed, but stays its owner's: it must not be deleted when the run ends.
     if created_by.is_none_or(|uid| uid == Some(&ctx.run.uid)) {
-        mark(&mut manifest, run_labels(ctx.run), vec![(label::CREATED_BY, ctx.run.uid.clone())]);
+        mark(&mut manifest, made_in(ctx, step.delete_after), vec![(label::CREATED_BY, ctx.run.uid.clone())]);
     }
     match target.patch(PatchKind::Apply { force: step.force }, None, &manifest, WriteMode::Plain).await {
         Ok(object) => {
@@ -86,6 +86,19 @@ async fn apply(ctx: &StepContext<'_>, step: &ApplyStep) -> Result<Begun, Unresol
         }
         Err(failure) => Ok(end_of(&target, &failure).await),
     }
+}
+
+/// The labels that tell which run made an object, and when. What outlives its cycle is not changed by each cycle, so it does not name one.
+fn made_in(ctx: &StepContext<'_>, until: DeleteAfter) -> Vec<(&'static str, String)> {
+    let mut labels = run_labels(ctx.run);
+    let StepKey { run_attempt, cycle, .. } = ctx.key;
+    if until != DeleteAfter::Never {
+        labels.push((label::RUN_ATTEMPT, run_attempt.to_string()));
+    }
+    if matches!(until, DeleteAfter::Phase | DeleteAfter::Cycle) {
+        labels.push((label::CYCLE, cycle.to_string()));
+    }
+    labels
 }
 
 /// A conflict of server-side apply does not go away by itself, unlike a conflict of versions.

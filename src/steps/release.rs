@@ -7,12 +7,16 @@ use super::{
     object::{Target, is_path_segment},
 };
 use crate::{
-    api::{names::label, status::HeldObject},
+    api::{
+        names::label,
+        status::{HeldObject, SoakRunStatus},
+    },
     cluster::{
         Cluster,
         error::{ApiFailure, Class},
         kinds::{group_version_kind, uid},
     },
+    engine::is_from_further_on,
 };
 
 /// What came of letting an object go.
@@ -20,7 +24,7 @@ use crate::{
 pub enum Released {
     /// It is gone, or was never there.
     Gone,
-    /// It is there, but this run did not create it: it is left as it is.
+    /// It is there, but this run did not create it, or a later attempt or cycle of it did: it is left as it is.
     NotOurs,
     /// The server no longer serves its kind.
     KindGone,
@@ -48,8 +52,8 @@ impl Released {
     }
 }
 
-/// Deletes an object as the tenant, if this run created it: by uid, its dependents in the background.
-pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject) -> Released {
+/// Deletes an object as the tenant, if this run created it, and not later than `status` tells: by uid, its dependents in the background.
+pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject, status: &SoakRunStatus) -> Released {
     let HeldObject { api_version, kind, namespace, name, target: _, until: _, releasing_at: _ } = held;
     let namespace = if namespace.is_empty() { &run.namespace } else { namespace };
     if !is_path_segment(name) || !is_path_segment(namespace) {
@@ -73,6 +77,10 @@ pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject) ->
     };
     let meta = object.meta();
     if meta.annotations.as_ref().and_then(|annotations| annotations.get(label::CREATED_BY)) != Some(&run.uid) {
+        return Released::NotOurs;
+    }
+    let label = |key| meta.labels.as_ref().and_then(|labels| labels.get(key)).and_then(|text| text.parse().ok());
+    if label(label::RUN_ATTEMPT).is_some_and(|attempt| is_from_further_on(status, attempt, label(label::CYCLE))) {
         return Released::NotOurs;
     }
     if meta.deletion_timestamp.is_some() {
