@@ -4,6 +4,7 @@
 //! validation rules run in the API server. Nothing here depends on another module of the crate.
 
 pub mod condition;
+pub mod criteria;
 pub mod duration;
 pub mod failureinjection;
 pub mod fault;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Duration,
+    criteria::Criteria,
     monitor::{MAX_MONITORS, Monitor, ResourceMonitor},
     phase::{Phase, Step},
     status::{FailureClass, SoakRunStatus},
@@ -59,20 +60,6 @@ pub struct TemplateRef {
     /// Name of a `SoakTemplate` in the run's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-}
-
-/// What the run must show to pass.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Criteria {
-    /// Smallest share of cycles that must pass, as a decimal such as `"0.95"`. Absent: every cycle must pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 12), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
-    pub min_success_rate: Option<String>,
-    /// Confidence of the Wilson interval that the rate is judged by, such as `"0.95"`. Absent: the rate itself is compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 12), regex(pattern = r"^0\.[0-9]*[1-9][0-9]*$"))]
-    pub confidence: Option<String>,
 }
 
 /// A failure that is injected beside the steps of a phase, and undone when the phase ends at the latest.

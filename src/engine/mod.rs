@@ -40,7 +40,7 @@ use crate::api::{SoakRun, SoakRunStatus};
 
 pub use classify::Rules;
 pub use effect::{Effect, Note, NoteType};
-pub use objects::held_name;
+pub use objects::{held_name, is_from_further_on};
 pub use plan::{Plan, PlanError};
 pub use scope::scope;
 pub use seen::{LockSeen, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen, Validation};

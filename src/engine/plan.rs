@@ -1,5 +1,6 @@
 //! A spec that was parsed: what is left to decide at run time can no longer be malformed.
 
+mod criteria;
 mod injections;
 mod leaf;
 mod references;
@@ -22,6 +23,7 @@ use super::{
     monitor::{self, MonitorPlan},
 };
 
+pub use criteria::CriteriaPlan;
 pub use leaf::{Gate, Leaf};
 pub use targets::{TargetPlan, TargetsPlan};
 
@@ -94,15 +96,6 @@ pub struct PhasePlan {
     pub keep_going: bool,
     /// What failures count as.
     pub rules: Rules,
-}
-
-/// What the run must show.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CriteriaPlan {
-    /// Smallest share of passed cycles; none: all.
-    pub min_success_rate: Option<f64>,
-    /// Confidence of the interval; none: the rate is compared as it is.
-    pub confidence: Option<f64>,
 }
 
 /// A whole spec that was parsed. It depends on nothing but the spec, so one plan serves all runs of equal spec.
@@ -229,10 +222,7 @@ impl Plan {
             cooldown: cooldown.unwrap_or(Duration::ZERO),
             failure_policy: failure_policy.clone(),
             retention: results.retention.clone(),
-            criteria: CriteriaPlan {
-                min_success_rate: decimal(criteria.min_success_rate.as_deref(), "spec.criteria.minSuccessRate")?,
-                confidence: decimal(criteria.confidence.as_deref(), "spec.criteria.confidence")?,
-            },
+            criteria: CriteriaPlan::parse(criteria, *cycles)?,
             targets,
             exclusive: exclusive.as_ref().map(|exclusive| exclusive.key.clone()),
             rules,

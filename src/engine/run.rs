@@ -289,8 +289,8 @@ fn conclude(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) 
             };
             context.reached(started + duration.as_chrono() + excluded)
         });
-    if all || late {
-        let (reason, message) = verdict::judge(plan, status);
+    let judged = if all || late { Some(verdict::judge(plan, status)) } else { verdict::judge_early(plan, status) };
+    if let Some((reason, message)) = judged {
         end_run(status, reason, &message, context);
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     analysis::{self, Sketch, Verdict},
     api::{
+        criteria::EarlyStop,
         names::reason,
         status::{Outcome, RunPhase, SoakRunStatus},
     },
@@ -85,23 +86,70 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
             (reason::THRESHOLD_FAILED, format!("{told}; a rate of at least {wanted} was wanted{last}"))
         };
     };
-    let interval = shown_rate(plan, status);
-    match analysis::success_verdict(passed, trials, wanted, confidence) {
-        Verdict::Passed => {
-            (reason::PASSED, format!("{told}: {interval} at {confidence} confidence, at least {wanted} was wanted"))
+    let interval = interval(plan, passed, trials, wanted, confidence);
+    let told = format!("{told}: {interval} at {confidence} confidence");
+    match rate_verdict(plan, passed, trials, wanted, confidence) {
+        Verdict::Passed => (reason::PASSED, format!("{told}, at least {wanted} was wanted")),
+        Verdict::Failed => {
+            (reason::THRESHOLD_FAILED, format!("{told}, at least {wanted} was wanted{}", last_failure(status)))
         }
-        Verdict::Failed => (
-            reason::THRESHOLD_FAILED,
-            format!(
-                "{told}: {interval} at {confidence} confidence, at least {wanted} was wanted{}",
-                last_failure(status)
-            ),
-        ),
-        Verdict::Inconclusive => (
-            reason::INCONCLUSIVE,
-            format!("{told}: {interval} at {confidence} confidence still holds {wanted}; more cycles would tell"),
-        ),
+        Verdict::Inconclusive => (reason::INCONCLUSIVE, format!("{told} still holds {wanted}; more cycles would tell")),
     }
+}
+
+/// Judges a run that has cycles and time left, where its spec asks for that and the verdict is known already.
+pub(super) fn judge_early(plan: &Plan, status: &SoakRunStatus) -> Option<(&'static str, String)> {
+    if trials(status) == 0 {
+        return None;
+    }
+    let known = match plan.criteria.early_stop {
+        EarlyStop::Never => None,
+        EarlyStop::WhenSettled => settled(plan, status),
+        // Made to be asked after each trial.
+        EarlyStop::Sequential => Some(judge(plan, status).0).filter(|reason| *reason != reason::INCONCLUSIVE),
+    }?;
+    let (reason, message) = judge(plan, status);
+    (reason == known).then(|| (reason, format!("{message}; ended early: the verdict is known")))
+}
+
+/// The reason word that no outcome of the cycles that are left can change.
+fn settled(plan: &Plan, status: &SoakRunStatus) -> Option<&'static str> {
+    let (passed, trials) = (u64::from(status.cycles.passed), trials(status));
+    let Some(wanted) = plan.criteria.min_success_rate else {
+        return (status.cycles.failed > 0).then_some(reason::THRESHOLD_FAILED);
+    };
+    let remaining = u64::from(plan.cycles?.saturating_sub(status.cycles.completed));
+    let Some(confidence) = plan.criteria.confidence else {
+        let reaches = |passed, trials| rate(passed, trials).is_some_and(|rate| rate >= wanted);
+        let (worst, best) = (reaches(passed, trials + remaining), reaches(passed + remaining, trials + remaining));
+        let word = if worst { reason::PASSED } else { reason::THRESHOLD_FAILED };
+        return (worst == best).then_some(word);
+    };
+    Some(match analysis::settled_verdict(passed, trials, remaining, wanted, confidence)? {
+        Verdict::Passed => reason::PASSED,
+        Verdict::Failed => reason::THRESHOLD_FAILED,
+        Verdict::Inconclusive => reason::INCONCLUSIVE,
+    })
+}
+
+/// What the trials say, by a method whose error rate holds for how often it is asked.
+fn rate_verdict(plan: &Plan, passed: u64, trials: u64, wanted: f64, confidence: f64) -> Verdict {
+    match plan.criteria.early_stop {
+        EarlyStop::Sequential => analysis::anytime_verdict(passed, trials, wanted, confidence),
+        EarlyStop::Never | EarlyStop::WhenSettled => analysis::success_verdict(passed, trials, wanted, confidence),
+    }
+}
+
+/// The rate and the interval that [`rate_verdict`] rests on.
+fn interval(plan: &Plan, passed: u64, trials: u64, wanted: f64, confidence: f64) -> String {
+    let (interval, note) = match plan.criteria.early_stop {
+        EarlyStop::Sequential => {
+            (analysis::anytime_interval(passed, trials, wanted, confidence), ", an interval for every look,")
+        }
+        EarlyStop::Never | EarlyStop::WhenSettled => (analysis::wilson_interval(passed, trials, confidence), ""),
+    };
+    let rate = rate(passed, trials).unwrap_or_default();
+    interval.map_or_else(|| format!("{rate:.3}"), |it| format!("{rate:.3} ({:.3}-{:.3}){note}", it.low, it.high))
 }
 
 /// The newest failed cycle that is remembered, for the end of a sentence.

@@ -8,4 +8,5 @@ mod plans;
 mod properties;
 mod steps;
 mod targets;
+mod verdicts;
 mod world;
