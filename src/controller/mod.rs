@@ -2,6 +2,7 @@
 
 mod accepted;
 mod cached;
+mod changes;
 mod halt;
 mod injection;
 mod leader;
@@ -44,6 +45,7 @@ use crate::{
 };
 
 use cached::CachedRun;
+use changes::changes;
 
 pub use leader::{LEASE, Leadership};
 
@@ -158,11 +160,10 @@ impl Operator {
             .inspect(move |run| queue_of_wakes.queue.joins(run.clone()));
         let specs = cached::Specs::default();
         let (store, writer) = reflector::store();
-        let changed = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
+        let watched = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
             .modify(move |run| specs.share(run))
-            .reflect(writer)
-            .applied_objects()
-            .inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
+            .reflect(writer);
+        let changed = changes(watched).inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(wakes)

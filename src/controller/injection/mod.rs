@@ -78,10 +78,10 @@ pub(super) async fn run(
         None => Api::all(client.clone()),
     };
     let (store, writer) = reflector::store();
-    let changed = watcher(api.clone(), watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
+    let watched = watcher(api.clone(), watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
         .default_backoff()
-        .reflect(writer)
-        .applied_objects();
+        .reflect(writer);
+    let changed = super::changes::changes(watched);
     let wakes = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|it| (it, woken)) })
         .map(|it| ObjectRef::<Guarded>::new(&it.name).within(it.namespace.as_deref().unwrap_or_default()));
     let (halted, halt) = super::halt::watch(client, &settings.own_namespace);
