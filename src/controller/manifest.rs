@@ -71,14 +71,14 @@ pub struct Start {
 
 /// Writes down what is known before the first step. Whoever comes first decides; writing it again changes nothing.
 pub async fn begin(subject: &Subject) -> kube::Result<()> {
-    let (maps, name) = (maps(subject), name(subject));
+    let maps = maps(subject);
     let start = Start { manifest: manifest(subject).await?, snapshot: snapshot(subject, Moment::Start).await };
     let text = serde_json::to_string(&start).map_err(kube::Error::SerdeError)?;
     let run = &subject.run;
     let map = ConfigMap {
         metadata: ObjectMeta {
             annotations: Some([(label::DIGEST.to_owned(), results::digest(&text))].into()),
-            ..template::metadata(run, attempt(subject), name, "start")
+            ..template::metadata(run, attempt(subject), name(subject), "start")
         },
         data: Some([(KEY.to_owned(), text)].into()),
         immutable: Some(true),
@@ -86,8 +86,13 @@ pub async fn begin(subject: &Subject) -> kube::Result<()> {
     };
     let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
     match maps.create(&parameters, &map).await {
+        Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        written => written.map(drop),
+        // It may have been written all the same: that is found out by reading, never by writing again.
+        Err(error) => match maps.get_opt(&name(subject)).await? {
+            Some(_) => Ok(()),
+            None => Err(error),
+        },
     }
 }
 
