@@ -64,12 +64,13 @@ fn edge(before: &Version, after: &Version, found: &mut Vec<Violation>) {
     }
 }
 
-/// S9: the journal is written before the starting deadline.
+/// S9: the journal is written before the starting deadline, which counts from the creation of what was late already then.
 fn begins_in_time(injection: &Injection<'_>, found: &mut Vec<Violation>) {
     let Some(version) = injection.first(has_journal) else { return };
     let (spec, status) = (&version.object["spec"], &version.object["status"]);
     let time = |value: &serde_json::Value| text(value).parse::<DateTime<Utc>>().ok();
     let (Some(start), Some(journaled)) = (time(&spec["startAt"]), time(&status["journaledAt"])) else { return };
+    let start = time(&version.object["metadata"]["creationTimestamp"]).map_or(start, |created| start.max(created));
     let deadline = text(&spec["startingDeadline"]).trim_end_matches('s').parse().unwrap_or(300);
     if journaled < start || journaled > start + TimeDelta::seconds(deadline) + SLACK {
         violated(found, "S9", format!("injection {} began at {journaled} instead of {start}", injection.name()));
@@ -189,5 +190,9 @@ mod tests {
         assert!(at("2026-01-01T00:00:10.900Z").is_empty());
         assert_eq!(at("2026-01-01T00:00:09Z"), ["S9"]);
         assert_eq!(at("2026-01-01T00:00:13Z"), ["S9"]);
+        let mut late = ended(1, "i", &json!({"journaledAt": "2026-01-01T00:00:13Z"}));
+        late.object["spec"] = json!({"startAt": "2026-01-01T00:00:10Z", "startingDeadline": "1s"});
+        late.object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:12Z");
+        assert!(judge(vec![late], true).is_empty(), "it was made after its time");
     }
 }

@@ -132,8 +132,11 @@ impl Machine<'_> {
         if self.injection.spec.abort {
             return self.end(InjectionPhase::Skipped, reason::ABORTED, "it was called off before it began");
         }
-        let created = self.status.accepted_at.unwrap_or(self.now);
-        let start = self.injection.spec.start_at.map_or(created, |at| at.max(created));
+        let accepted = self.status.accepted_at.unwrap_or(self.now);
+        let created = self.injection.metadata.creation_timestamp.as_ref();
+        let created = created.and_then(|at| DateTime::from_timestamp(at.0.as_second(), 0)).unwrap_or(accepted);
+        // A time that passed while no operator was there has passed.
+        let start = self.injection.spec.start_at.map_or(accepted, |at| at.max(created));
         if !self.reached(start) {
             return self.wait(reason::SCHEDULED, &format!("it begins at {}", start.to_rfc3339()));
         }

@@ -3,7 +3,8 @@
 mod properties;
 mod world;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::json;
 
 use crate::api::{
@@ -66,6 +67,22 @@ fn a_fault_begins_at_its_time() {
     world.settle();
     assert_eq!(world.status().reason, reason::SCHEDULED);
     world.pass(TimeDelta::seconds(60));
+    world.until(InjectionPhase::Injected);
+}
+
+#[test]
+fn a_time_that_passed_while_no_operator_was_there_has_passed() {
+    let mut world = World::new(&json!({"duration": "1s", "startingDeadline": "30s"}));
+    let at = |time: DateTime<Utc>| Time(Timestamp::from_second(time.timestamp()).unwrap());
+    world.injection.metadata.creation_timestamp = Some(at(world.now));
+    world.injection.spec.start_at = Some(world.now + TimeDelta::seconds(10));
+    world.now += TimeDelta::seconds(60);
+    world.settle();
+    assert_eq!(world.status().reason, reason::STARTING_DEADLINE_EXCEEDED);
+
+    let mut world = World::new(&json!({"duration": "1s", "startingDeadline": "30s"}));
+    world.injection.metadata.creation_timestamp = Some(at(world.now));
+    world.injection.spec.start_at = Some(world.now - TimeDelta::seconds(60));
     world.until(InjectionPhase::Injected);
 }
 
