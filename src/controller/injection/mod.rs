@@ -271,7 +271,7 @@ impl Visit<'_> {
                     }
                 }
                 InjectionEffect::Notify(note) => self.all.shell.notes.tell(self.injection.object_ref(&()), note),
-                InjectionEffect::Delete => self.delete().await,
+                InjectionEffect::Delete => self.delete().await?,
                 InjectionEffect::Find => {
                     if self.memory.rests("find") {
                         continue;
@@ -424,7 +424,10 @@ impl Visit<'_> {
         Ok(())
     }
 
-    async fn delete(&self) {
+    /// Deletes an injection whose time to live is over.
+    ///
+    /// Errors: it may still be there, and nothing but another try will tell.
+    async fn delete(&self) -> Result<(), ReconcileError> {
         let namespace = self.injection.namespace().unwrap_or_default();
         let api: Api<FailureInjection> = Api::namespaced(self.all.shell.client.clone(), &namespace);
         let parameters = DeleteParams {
@@ -432,9 +435,9 @@ impl Visit<'_> {
             ..DeleteParams::background()
         };
         match api.delete(&self.injection.name_any(), &parameters).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
-            Err(error) => warn!(%error, "a finished injection could not be deleted"),
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            Err(error) => Err(super::soakrun::api_error(error)),
         }
     }
 
