@@ -43,7 +43,9 @@ impl<'a> Records<'a> {
                 continue;
             }
             let part = if label("record") == "cycle" { label("cycle").to_owned() } else { label("record").to_owned() };
-            records.insert((label("run-attempt").parse().unwrap_or(0), part), map);
+            // Nothing is overwritten, so the first of a name is the one that was counted. An operator that stood still may store one for a run
+            // that is gone by then; the garbage collector takes it.
+            records.entry((label("run-attempt").parse().unwrap_or(0), part)).or_insert(map);
         }
         Self(records)
     }
@@ -178,6 +180,10 @@ mod tests {
         assert!(judge(vec![before.clone(), record(3, "u", "1", &json!({})), after.clone()]).is_empty());
         assert_eq!(judge(vec![before.clone(), after.clone()]), ["S4"]);
         assert_eq!(judge(vec![before.clone(), after.clone(), record(6, "u", "1", &json!({}))]), ["S4"]);
+        let mut late = record(7, "u", "1", &json!({}));
+        late.object["metadata"]["uid"] = json!("again");
+        let known = vec![before.clone(), record(3, "u", "1", &json!({})), after.clone(), late];
+        assert!(judge(known).is_empty(), "a leader that stood still stores it once more when the run is gone");
         assert_eq!(judge(vec![before, record(3, "other", "1", &json!({})), after]), ["S4"], "not the run's own");
     }
 
