@@ -19,8 +19,8 @@ const NEEDED: [&str; 7] =
     ["Cargo.lock", "src/api", "src/analysis", "src/engine", "src/switches.rs", "docs/expressions.md", "tests/data"];
 const LIBRARY: &str = "//! The engine, and what it may use.\n\
     pub mod analysis;\npub mod api;\npub mod engine;\nmod switches;\n";
-/// The exploration of all orders of events takes longer than all other tests together.
-const SLOW: &str = "engine::tests::explore";
+/// Tests of random and of all orders of events take longer than all others together: they judge what those miss.
+const SLOW: [&str; 2] = ["tests::explore", "tests::properties"];
 
 /// Which changes are tried.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub struct Options {
     /// Only the k-th of n parts, `k/n` with k from 0: each n-th change.
     #[arg(long)]
     shard: Option<String>,
-    /// Try what was missed last time once more, with the exploration of all orders of events as a further judge.
+    /// Try what was missed last time once more, with the tests of random and of all orders of events as further judges.
     #[arg(long)]
     again: bool,
     /// Seconds after which a test run counts as hanging, and so as having noticed. A busy machine needs more.
@@ -63,7 +63,9 @@ pub fn run(options: &Options) -> Result<()> {
         .arg(&copy)
         .arg("--output")
         .arg(&folder)
-        .env("CARGO_TARGET_DIR", folder.join("target"));
+        .env("CARGO_TARGET_DIR", folder.join("target"))
+        // Nobody debugs these.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
     if let Some(shard) = &options.shard {
         command.args(["--shard", shard]);
     }
@@ -72,7 +74,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     command.args(["--", "--lib", "engine::"]);
     if !options.again {
-        command.args(["--", "--skip", SLOW]);
+        command.arg("--").args(SLOW.iter().flat_map(|slow| ["--skip", slow]));
     }
     // 2 and 3 mean that changes were missed, or made tests hang: that is what the figures tell.
     let status = command.status().context("cargo can't be started")?;
