@@ -23,6 +23,8 @@ pub fn target() -> PathBuf {
 pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = Command::new(program)
         .args(arguments)
+        // Set by the cargo that runs this program; ring's build script is run anew, and all above it built anew, when it changes.
+        .env_remove("CARGO_MANIFEST_DIR")
         .envs(environment.iter().copied())
         .current_dir(root())
         .status()
