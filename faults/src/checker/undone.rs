@@ -123,7 +123,8 @@ fn in_time(
             let value = effect.request.answer.pointer(path);
             after(uid).find(|it| it.gone || it.object.pointer(path) != value).map(|it| it.at)
         }
-        What::Made(uid) => after(uid).find(|it| it.gone).map(|it| it.at),
+        // Somebody else's finalizer may hold it for longer; that it goes before the injection's own does, S6 tells.
+        What::Made(uid) => after(uid).find(|it| is_going(it)).map(|it| it.at),
         What::Deleted(uid) => {
             let back = objects.values().filter_map(|versions| versions.first()).find(|it| {
                 it.uid() != uid && entry.0["target"]["name"] == it.name() && it.revision() > revision && !is_going(it)
