@@ -13,11 +13,16 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::Kubeconfig,
 };
 use serde_json::{Value, json};
-use soak_operator::api::{SoakRun, names::reason, status::RunPhase};
+use soak_operator::api::{
+    FailureInjection, SoakRun,
+    failureinjection::InjectionPhase,
+    names::reason,
+    status::{Alert, AlertState, RunPhase},
+};
 use support::{Namespace, Operator, kubeconfig, script, wait_for};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -38,6 +43,7 @@ impl Other {
         let rules = json!([
             {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
             {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["*"]},
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
         ]);
         namespace
             .apply(json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "other"}, "rules": rules}))
@@ -342,5 +348,207 @@ async fn roles_swap_after_each_cycle_though_the_operator_is_killed_in_between() 
         }
     }
     drop(operator);
+    namespace.delete().await;
+}
+
+/// A ConfigMap on the other side that may be hit. The run's account has no right on ConfigMaps.
+async fn victim(namespace: &Namespace) {
+    namespace
+        .apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.name, "labels": {"soak.dev/injection": "allowed"}}}))
+        .await;
+    namespace
+        .apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hit"}, "data": {"mode": "good"}}))
+        .await;
+}
+
+/// The victim and an injection that changes it, once that is there.
+async fn struck(namespace: &Namespace) {
+    victim(namespace).await;
+    namespace
+        .apply(json!({"apiVersion": "soak.dev/v1alpha1", "kind": "FailureInjection", "metadata": {"name": "there"}, "spec": {
+            "serviceAccountName": "soak", "kubeconfigSecretRef": {"name": "hub-b"}, "duration": "1h",
+            "target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "hit"}, "patch": {"patch": {"data": {"mode": "bad"}}}}}))
+        .await;
+    let injections = injections(namespace);
+    wait_for("the fault", || async {
+        let phase = injections.get("there").await.ok()?.status?.phase;
+        (phase == InjectionPhase::Injected).then_some(())
+    })
+    .await;
+    assert_eq!(mode(namespace).await, "bad");
+}
+
+/// An operator whose own namespace is another one: that would be protected.
+fn beside(namespace: &Namespace) -> Operator {
+    Operator::start_beside(namespace, &format!("{}-own", namespace.name), &[])
+}
+
+fn injections(namespace: &Namespace) -> Api<FailureInjection> {
+    Api::namespaced(namespace.client.clone(), &namespace.name)
+}
+
+async fn mode(namespace: &Namespace) -> String {
+    let maps: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    maps.get("hit").await.unwrap().data.unwrap()["mode"].clone()
+}
+
+#[tokio::test]
+async fn a_fault_on_a_cluster_that_goes_away_is_undone_when_it_is_back() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    let mut way = Way::open(other.address()).await;
+    put_secret(&namespace, &other.with(&format!("https://{}", way.address), &other.token, &other.authority)).await;
+    let operator = beside(&namespace);
+    struck(&namespace).await;
+    way.close().await;
+    let abort = Patch::Merge(json!({"spec": {"abort": true}}));
+    injections(&namespace).patch("there", &PatchParams::default(), &abort).await.unwrap();
+    wait_for("a condition that tells why it is not undone", || async {
+        let status = injections(&namespace).get("there").await.ok()?.status?;
+        let told = status.conditions.iter().any(|it| it.type_ == "Recovered" && it.message.contains("hub-b"));
+        (status.phase == InjectionPhase::Reverting && told).then_some(())
+    })
+    .await;
+    assert_eq!(mode(&namespace).await, "bad");
+    // What is left to be undone outlives the process.
+    operator.kill();
+    let _operator = beside(&namespace);
+    way.reopen().await;
+    wait_for("the end of the fault", || async {
+        let phase = injections(&namespace).get("there").await.ok()?.status?.phase;
+        (phase == InjectionPhase::Recovered).then_some(())
+    })
+    .await;
+    assert_eq!(mode(&namespace).await, "good");
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_fault_is_undone_though_the_secret_goes_first() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    put_secret(&namespace, &other.kubeconfig()).await;
+    let _operator = beside(&namespace);
+    struck(&namespace).await;
+    secrets(&namespace).delete("hub-b", &DeleteParams::default()).await.unwrap();
+    injections(&namespace).delete("there", &DeleteParams::default()).await.unwrap();
+    wait_for("the end of the injection", || async {
+        injections(&namespace).get_opt("there").await.ok()?.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(mode(&namespace).await, "good");
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_runs_injection_is_made_on_its_target_and_undone_though_the_operator_is_killed_in_between() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    put_secret(&namespace, &other.kubeconfig()).await;
+    let verbs = ["get", "list", "watch", "create", "delete", "patch"];
+    let rules = json!([{"apiGroups": ["soak.dev"], "resources": ["failureinjections"], "verbs": verbs}]);
+    namespace.allow("soak-injects", rules).await;
+    victim(&namespace).await;
+    let operator = beside(&namespace);
+    let fault = json!({"target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "hit"}, "patch": {"patch": {"data": {"mode": "bad"}}}, "duration": "8s"});
+    let spec = json!({
+        "targets": targets(), "roles": {"primary": "hub-a", "secondary": "hub-b"},
+        "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "30s"}}]}],
+        "injections": [{"name": "fault", "atPhase": "work", "target": "secondary", "template": fault}],
+    });
+    namespace.run("struck", spec).await;
+    wait_for("the fault", || async { (mode(&namespace).await == "bad").then_some(()) }).await;
+    operator.kill();
+    let made = injections(&namespace).list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(made.len(), 1, "it is journaled beside the run");
+    assert_eq!(made[0].spec.kubeconfig_secret_ref.as_ref().map(|it| it.name.as_str()), Some("hub-b"));
+    assert_eq!(mode(&namespace).await, "bad", "nobody is there to undo it");
+    let _operator = beside(&namespace);
+    let run = namespace.ended("struck").await;
+    assert_eq!(phase(&run), RunPhase::Succeeded, "{}", message(&run));
+    assert_eq!(mode(&namespace).await, "good");
+    let records = namespace.records(&run, "cycle").await;
+    let steps = records[0]["phases"][0]["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["name"] == "fault").unwrap();
+    assert_eq!((&step["target"], &step["outcome"]), (&json!("hub-b"), &json!("Succeeded")), "{step:#}");
+    assert!(step["outputs"]["injectedAt"].is_string(), "{step:#}");
+    namespace.until("struck", "let go", |run| run.finalizers().is_empty()).await;
+    assert!(injections(&namespace).list(&ListParams::default()).await.unwrap().items.is_empty());
+    namespace.delete().await;
+}
+
+/// A monitor of a ConfigMap's `depth`.
+fn depth(target: &str) -> Value {
+    json!({
+        "name": "queue", "target": target, "interval": "1s", "value": "double(object.data.depth)",
+        "resource": {"apiVersion": "v1", "kind": "ConfigMap", "name": "queue"},
+        "alerts": [{"name": "Deep", "when": "value > 10.0"}],
+    })
+}
+
+async fn set_depth(namespace: &Namespace, depth: &str) {
+    namespace
+        .apply(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "queue"}, "data": {"depth": depth}}),
+        )
+        .await;
+}
+
+fn alert(run: &SoakRun, name: &str) -> Option<Alert> {
+    let alerts = run.status.as_ref()?.alerts.as_ref()?;
+    alerts.list.iter().find(|alert| alert.alert == name && alert.state != AlertState::Pending).cloned()
+}
+
+#[tokio::test]
+async fn a_monitor_sees_a_target_as_its_kubeconfigs_user_and_keeps_its_alerts_while_that_is_away() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    let mut way = Way::open(other.address()).await;
+    put_secret(&namespace, &other.with(&format!("https://{}", way.address), &other.token, &other.authority)).await;
+    set_depth(&namespace, "11").await;
+    let _operator = Operator::start(&namespace);
+    let nap = json!([{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "1h"}}]}]);
+    namespace.run("watches", json!({"targets": targets(), "phases": nap, "monitors": [depth("hub-b")]})).await;
+    let run = namespace.until("watches", "saw it", |run| alert(run, "Deep").is_some()).await;
+    let deep = alert(&run, "Deep").unwrap();
+    assert_eq!((deep.state, deep.subject.as_str()), (AlertState::Firing, "hub-b/queue"));
+    way.close().await;
+    let blind = |run: &SoakRun| alert(run, "MonitorBroken").map(|it| it.state);
+    let run = namespace.until("watches", "saw nothing", |run| blind(run) == Some(AlertState::Firing)).await;
+    assert_eq!(alert(&run, "Deep").as_ref(), Some(&deep), "what can't be seen has not ended");
+    way.reopen().await;
+    let run = namespace.until("watches", "saw again", |run| blind(run) == Some(AlertState::Resolved)).await;
+    assert_eq!(alert(&run, "Deep").as_ref(), Some(&deep));
+    set_depth(&namespace, "1").await;
+    let calm = |run: &SoakRun| alert(run, "Deep").is_some_and(|it| it.state == AlertState::Resolved);
+    namespace.until("watches", "calmed", calm).await;
+    namespace.patch_run("watches", json!({"abort": true})).await;
+    namespace.ended("watches").await;
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_monitor_of_a_role_follows_it_and_an_alert_counts_for_no_cycle_after_the_swap() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    let maps = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
+    namespace.allow("soak-maps", maps).await;
+    put_secret(&namespace, &other.kubeconfig()).await;
+    set_depth(&namespace, "11").await;
+    let _operator = Operator::start(&namespace);
+    let spec = json!({
+        "cycles": 3, "targets": targets(), "monitors": [depth("primary")],
+        "roles": {"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterEveryCycle"},
+        "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "6s"}}]}],
+    });
+    namespace.run("follows", spec).await;
+    let run = namespace.ended("follows").await;
+    assert_eq!(phase(&run), RunPhase::Succeeded, "{}", message(&run));
+    let records = namespace.records(&run, "cycle").await;
+    for (record, primary) in records.iter().zip(["hub-a", "hub-b", "hub-a"]) {
+        let alerts = record["alerts"].as_array().unwrap();
+        assert_eq!(alerts.len(), 1, "{alerts:#?}");
+        assert_eq!(alerts[0]["subject"], format!("{primary}/queue"));
+    }
     namespace.delete().await;
 }

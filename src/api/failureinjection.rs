@@ -12,6 +12,7 @@ use super::{
     fault::{Fault, FaultBody},
     phase::exactly_one,
     step::{Header, MAX_EXPRESSION_BYTES, ResourceRef, is_false},
+    target::SecretKeyRef,
 };
 
 mod status;
@@ -176,6 +177,10 @@ pub struct FailureInjectionSpec {
     /// The service account in the injection's namespace as which everything is done and undone.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
+    /// Where the kubeconfig of the cluster is that is hit, read as the service account; that kubeconfig's user then does and undoes
+    /// everything (default: the cluster that the operator runs in).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret_ref: Option<SecretKeyRef>,
     /// What is hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Box<Target>>,
@@ -221,6 +226,8 @@ pub struct FailureInjectionSpec {
 /// What stays as it is. What an active injection does follows from its journal, so the fault's own fields are not compared: the server
 /// can't bound the cost of comparing them.
 const UNCHANGED: &str = "self.serviceAccountName == oldSelf.serviceAccountName \
+    && has(self.kubeconfigSecretRef) == has(oldSelf.kubeconfigSecretRef) \
+    && (!has(self.kubeconfigSecretRef) || self.kubeconfigSecretRef == oldSelf.kubeconfigSecretRef) \
     && has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration) \
     && has(self.startAt) == has(oldSelf.startAt) && (!has(self.startAt) || self.startAt == oldSelf.startAt) \
     && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) \

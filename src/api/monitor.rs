@@ -169,10 +169,15 @@ pub struct HttpMonitor {
     "[has(self.resource), has(self.podHealth), has(self.promql), has(self.http)].exists_one(it, it)",
     "a monitor watches exactly one of resource, podHealth, promql and http"
 ))]
+#[x_kube(validation = ("!has(self.target) || has(self.resource) || has(self.podHealth)", "promql and http have no target"))]
 pub struct Monitor {
     /// Its name.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    /// The role or target of `resource` and `podHealth` (default: the cluster that the operator runs in).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub target: Option<String>,
     /// Pause between two samples (default 15s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) >= duration('1s')", "the shortest interval is 1s"))]

@@ -83,6 +83,10 @@ pub struct RunInjection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^(0(\.[0-9]+)?|1(\.0+)?)$"))]
     pub probability: Option<String>,
+    /// The role or target whose cluster is hit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub target: Option<String>,
     /// The spec of the injection, as in an `inject` step.
     #[schemars(schema_with = "super::step::schema::object")]
     pub template: serde_json::Value,

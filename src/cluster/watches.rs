@@ -266,6 +266,11 @@ impl Listing {
         lock(&self.lease.state).objects()
     }
 
+    /// Whether it is over the watches of that cluster: it is not once credentials have changed.
+    pub fn is_of(&self, watches: &Watches) -> bool {
+        self.lease.watches.ptr_eq(&Arc::downgrade(&watches.inner))
+    }
+
     /// Waits until something has changed since this was last called.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {

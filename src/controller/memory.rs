@@ -207,13 +207,18 @@ impl Memory {
         self.0.lock().resolved = Some((attempt, spec));
     }
 
-    /// What the run's monitors have seen; `start` starts them if they are not at work. See [`Monitors::seen`].
+    /// What the run's monitors have seen; `start` starts them if they are not at work, and `tell` tells them where to look. See
+    /// [`Monitors::seen`].
     pub fn monitors(
         &self,
         recorded: &BTreeMap<String, DateTime<Utc>>,
         start: impl FnOnce() -> Monitors,
+        tell: impl FnOnce(&Monitors),
     ) -> BTreeMap<String, MonitorSeen> {
-        self.0.lock().monitors.get_or_insert_with(start).seen(recorded)
+        let mut inner = self.0.lock();
+        let monitors = inner.monitors.get_or_insert_with(start);
+        tell(monitors);
+        monitors.seen(recorded)
     }
 
     /// What monitors that are at work have seen.

@@ -9,13 +9,15 @@ use crate::{
     analysis::Series,
     api::{
         SoakRun,
+        names::reason,
         status::{Pass, SoakRunStatus},
     },
+    cluster::targets::RunClusters,
     engine::{
         Plan,
         monitor::{self, MonitorPlan, MonitorSeen, fired_during},
     },
-    monitors::{Monitors, Surroundings},
+    monitors::{Monitors, Place, Surroundings},
     results::{AlertRecord, MonitorRecord},
 };
 
@@ -30,7 +32,7 @@ pub fn seen(
     plan: &Parsed,
     run: &SoakRun,
     status: &SoakRunStatus,
-    memory: &Memory,
+    (memory, clusters): (&Memory, &RunClusters),
 ) -> BTreeMap<String, MonitorSeen> {
     let plan = plan.as_ref().ok().filter(|plan| !plan.monitors.is_empty() && !status.phase.is_final());
     let (Some(plan), Some(started_at)) = (plan, status.started_at) else {
@@ -39,9 +41,23 @@ pub fn seen(
     };
     let recorded: BTreeMap<String, DateTime<Utc>> =
         kept(status).filter_map(|kept| Some((kept.name.clone(), kept.until?))).collect();
-    memory.monitors(&recorded, || {
-        Monitors::start(&plan.monitors, &surroundings(shell, plan, run, status.attempt, started_at))
-    })
+    let place = |monitor: &MonitorPlan| place(monitor, status, clusters);
+    memory.monitors(
+        &recorded,
+        || Monitors::start(&plan.monitors, &surroundings(shell, plan, run, status.attempt, started_at), place),
+        |monitors| monitors.look_at(&plan.monitors, place),
+    )
+}
+
+/// Where a monitor looks as the roles and the connections are now.
+fn place(monitor: &MonitorPlan, status: &SoakRunStatus, clusters: &RunClusters) -> Place {
+    let target = monitor::target(monitor, &status.roles).unwrap_or_default();
+    let cluster = match clusters.remotes.get(&target) {
+        Some((_, health)) if health.reason == reason::CONNECTING => Ok(None),
+        Some((_, health)) if !health.reachable => Err(format!("target {target}: {}", health.message)),
+        _ => clusters.get(&target).map(|cluster| Some(cluster.clone())).map_err(|failure| failure.message),
+    };
+    Place { target, cluster }
 }
 
 fn surroundings(shell: &Shell, plan: &Plan, run: &SoakRun, attempt: u32, started_at: DateTime<Utc>) -> Surroundings {
@@ -52,7 +68,6 @@ fn surroundings(shell: &Shell, plan: &Plan, run: &SoakRun, attempt: u32, started
         account: identity.account(),
         started_at,
         scope: monitor::scope(plan, run, attempt),
-        cluster: shell.clusters.own().clone(),
         local_addresses: shell.step_settings.http_local_addresses,
         wake: Arc::new(move || {
             // The receiver goes only with the process.

@@ -39,6 +39,8 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
         memory.hurry(&Task::Validate);
     }
     memory.keep(&live, &status.held.iter().map(engine::held_name).collect::<Vec<_>>());
+    // First: as long as monitors use a connection with old credentials, steps do so as well.
+    let monitors = monitors::seen(shell, plan, run, &status, (memory, &clusters));
     let steps = match plan {
         Ok(plan) if !live.is_empty() => observe_steps(shell, plan, run, &status, (memory, &clusters), live),
         _ => BTreeMap::new(),
@@ -50,7 +52,7 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
         record: recalled.record.1,
         summary: recalled.summary,
         released: recalled.released,
-        monitors: monitors::seen(shell, plan, run, &status, memory),
+        monitors,
         targets: plan.as_ref().map(|plan| targets_seen(shell, plan, &clusters)).unwrap_or_default(),
         lock: recalled.lock,
         pods: clusters
@@ -182,12 +184,15 @@ pub fn context<'a>(
         .filter(|phase| phase.name == key.phase)
         .flat_map(|phase| &phase.steps)
         .find(|step| step.name == key.step)?;
+    let target = step.target.as_deref().unwrap_or_default();
+    let place = if leaf.action.works_here() { "" } else { target };
     Some(StepContext {
         run: identity,
         key,
         leaf,
         scope,
-        cluster: clusters.get(step.target.as_deref().unwrap_or_default()).ok()?,
+        cluster: clusters.get(place).ok()?,
+        kubeconfig: plan.targets.secret(target),
         settings: &shell.step_settings,
         started_at: step.started_at.unwrap_or_default(),
         stopping_since: step.stopping_at,

@@ -215,6 +215,7 @@ impl Plan {
             names.check_json_references(&source.fields(), &format!("spec.monitors[{index}].{}", source.kind()))?;
         }
         targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
+        targets.check_monitors(&monitors)?;
         Ok(Self {
             digest: digest(spec),
             cycles: *cycles,

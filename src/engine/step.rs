@@ -55,7 +55,8 @@ pub(super) fn begin(
     step.reason.clear();
     step.message.clear();
     step.outputs.clear();
-    match super::objects::held_object(leaf, &key, step.target.as_deref(), scope, context.run) {
+    let place = step.target.as_deref().filter(|_| !leaf.action.works_here());
+    match super::objects::held_object(leaf, &key, place, scope, context.run) {
         Ok(Some(object)) => {
             if held.len() >= MAX_HELD {
                 return fail(

@@ -8,11 +8,16 @@ use crate::api::{
     target::Rotate,
 };
 
-use super::{Context, NoteType, Plan, plan::Leaf, text};
+use super::{Context, NoteType, Plan, monitor, plan::Leaf, text};
 
 /// The target of a step under an assignment of roles; none for the cluster that the operator runs in.
 pub(super) fn resolve(leaf: &Leaf, roles: &BTreeMap<String, String>) -> Option<String> {
-    leaf.action.target().map(|name| roles.get(name).cloned().unwrap_or_else(|| name.to_owned()))
+    leaf.action.target().map(|name| named(name, roles))
+}
+
+/// The target that a name, of a role or of the target itself, means under an assignment of roles.
+pub(super) fn named(name: &str, roles: &BTreeMap<String, String>) -> String {
+    roles.get(name).cloned().unwrap_or_else(|| name.to_owned())
 }
 
 /// Swaps the roles for a cycle that is being counted.
@@ -29,6 +34,7 @@ pub(super) fn rotate(plan: &Plan, outcome: Outcome, status: &mut SoakRunStatus, 
     }
     swap(&mut status.roles);
     status.role_swaps += 1;
+    monitor::leave(plan, status, context);
     // Said in the same words each time, so that a long run's events are one series.
     context.note(NoteType::Normal, "RolesSwapped", "The roles of the two targets have swapped");
 }

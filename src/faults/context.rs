@@ -157,7 +157,7 @@ pub struct FaultContext<'a> {
     pub plan: Option<&'a InjectionPlan>,
     /// What chance depends on.
     pub seed: &'a str,
-    /// The cluster.
+    /// The cluster that is hit.
     pub cluster: &'a Cluster,
     /// The administrator's settings.
     pub settings: &'a Settings,
@@ -170,7 +170,7 @@ pub struct FaultContext<'a> {
 }
 
 impl FaultContext<'_> {
-    /// A client that acts as the injection's service account.
+    /// A client that acts as the injection's service account; on another cluster, as its kubeconfig's user.
     pub(crate) fn client(&self) -> Result<Client, ApiFailure> {
         self.cluster
             .tenants

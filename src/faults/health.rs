@@ -52,7 +52,8 @@ pub async fn health(ctx: &FaultContext<'_>, watch: &mut HealthWatch) -> Health {
 async fn look(ctx: &FaultContext<'_>, recovery: &RecoveryPlan, watch: &mut HealthWatch) -> Result<Option<()>, String> {
     let mut object = Value::Null;
     if let Some((resource, until)) = &recovery.resource {
-        if watch.lease.is_none() {
+        // A cluster that was connected to anew is watched anew.
+        if !watch.lease.as_ref().is_some_and(Lease::is_alive) {
             let named = ObjectRef {
                 api_version: resource.api_version.clone(),
                 kind: resource.kind.clone(),

@@ -66,6 +66,10 @@ pub(super) async fn entry(
     index: usize,
 ) -> Result<JournalEntry, Refusal> {
     let settings = ctx.settings.helper.as_ref().ok_or_else(|| Refusal::never(reason::NOT_ALLOWED, TURNED_OFF))?;
+    if ctx.cluster.remote {
+        let message = "helpers run on nodes of the operator's own cluster only: choose a fault that needs none";
+        return Err(Refusal::never(reason::NOT_ALLOWED, message));
+    }
     let target = of(ctx, pod).await?;
     if target.kind.resource.kind != "Pod" || !target.kind.resource.group.is_empty() {
         return Err(Refusal::never(reason::INVALID_SPEC, "spec.target.kind: a helper acts on pods only"));

@@ -170,7 +170,7 @@ fn opposite(part: &str) -> Option<Value> {
 
 /// Whether the cluster enforces policies, as far as is known.
 async fn note(ctx: &FaultContext<'_>) -> Result<String, Refusal> {
-    Ok(match ctx.settings.network_policy_enforced {
+    Ok(match ctx.settings.network_policy_enforced.filter(|_| !ctx.cluster.remote) {
         Some(true) => String::new(),
         Some(false) => "this cluster does not enforce NetworkPolicies: nothing is cut off; use means: Node".into(),
         None => {

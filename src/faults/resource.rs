@@ -51,7 +51,7 @@ pub(super) async fn entry(
     }
     metadata["labels"][label::INJECTION_UID] = json!(ctx.injection.uid);
     metadata["labels"][label::MANAGED_BY] = json!(crate::api::names::OPERATOR_FIELD_MANAGER);
-    if object.namespace == ctx.injection.namespace {
+    if object.namespace == ctx.injection.namespace && !ctx.cluster.remote {
         // The garbage collector is the second net.
         metadata["ownerReferences"] = json!([{
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "FailureInjection",

@@ -9,8 +9,9 @@ use std::{
 use chrono::Utc;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::{Surroundings, pods, promql};
+use super::{Place, Surroundings, pods, promql};
 use crate::{
     api::{
         monitor::{HttpMonitor, PodHealthMonitor, PromqlMonitor, ResourceMonitor},
@@ -36,21 +37,30 @@ pub(super) fn patience(plan: &MonitorPlan) -> Duration {
 pub(super) struct Fetcher {
     source: Result<Source, String>,
     around: Surroundings,
+    place: watch::Receiver<Place>,
     patience: Duration,
     listing: Option<Listing>,
 }
 
 impl Fetcher {
-    pub(super) fn new(plan: &MonitorPlan, around: &Surroundings) -> Self {
+    pub(super) fn new(plan: &MonitorPlan, around: &Surroundings, place: watch::Receiver<Place>) -> Self {
         let source = render(&plan.source, around);
-        Self { source, around: around.clone(), patience: patience(plan), listing: None }
+        Self { source, around: around.clone(), place, patience: patience(plan), listing: None }
     }
 
-    /// Waits until a watched object has changed; for ever where nothing is watched.
+    /// Waits until a watched object has changed, or others are to be watched.
     pub(super) async fn changed(&mut self) {
-        match &mut self.listing {
-            Some(listing) => listing.changed().await,
-            None => std::future::pending().await,
+        let object = async {
+            match &mut self.listing {
+                Some(listing) => listing.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = object => {}
+            Ok(()) = self.place.changed() => {}
+            // Without the sender the monitor is about to be ended.
+            else => std::future::pending().await,
         }
     }
 
@@ -61,14 +71,14 @@ impl Fetcher {
         match self.source.clone()? {
             Source::Resource(it) => {
                 let objects = self.objects(&it.api_version, &it.kind, it.namespace.as_deref()).await?;
-                Ok(objects.map(|objects| resources(&it, &objects)))
+                Ok(objects.map(|(target, objects)| on(&target, resources(&it, &objects))))
             }
             Source::PodHealth(PodHealthMonitor { namespace, labels, policy: _ }) => {
                 let objects = self.objects("v1", "Pod", namespace.as_deref()).await?;
                 let (now, since) = (Utc::now(), self.around.started_at);
-                Ok(objects.map(|objects| {
+                Ok(objects.map(|(target, objects)| {
                     let chosen = objects.iter().filter(|object| has(object, &labels));
-                    chosen.map(|pod| pods::subject(pod, since, now)).collect()
+                    on(&target, chosen.map(|pod| pods::subject(pod, since, now)).collect())
                 }))
             }
             Source::Promql(it) => self.promql(&it).await.map(Some),
@@ -76,20 +86,32 @@ impl Fetcher {
         }
     }
 
+    /// The objects of a kind where the monitor looks now, with the target's name.
     async fn objects(
         &mut self,
         api_version: &str,
         kind: &str,
         namespace: Option<&str>,
-    ) -> Result<Option<Vec<Arc<DynamicObject>>>, String> {
-        if self.listing.is_none() {
-            let kind =
-                self.around.cluster.kinds.get(&group_version_kind(api_version, kind)).await.map_err(|it| it.message)?;
+    ) -> Result<Option<(String, Vec<Arc<DynamicObject>>)>, String> {
+        let Place { target, cluster } = self.place.borrow_and_update().clone();
+        let Some(mut cluster) = cluster? else { return Ok(None) };
+        if !self.listing.as_ref().is_some_and(|listing| listing.is_of(&cluster.watches)) {
+            self.listing = None;
+            // A cluster that is held counts as used, which one with old credentials must not be: it is let go for the time of the call.
+            let kinds = cluster.kinds.clone();
+            drop(cluster);
+            let kind = kinds.get(&group_version_kind(api_version, kind)).await.map_err(|it| it.message)?;
+            cluster = match &self.place.borrow().cluster {
+                Ok(Some(cluster)) if Arc::ptr_eq(&cluster.kinds, &kinds) => cluster.clone(),
+                // It has moved on, and is about to look there.
+                _ => return Ok(None),
+            };
             let namespace = namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(&self.around.namespace);
-            let listing = self.around.cluster.watches.list(&self.around.account, &kind, namespace);
+            let listing = cluster.watches.list(&self.around.account, &kind, namespace);
             self.listing = Some(listing.map_err(|failure| failure.message)?);
         }
-        self.listing.as_ref().map_or(Ok(None), Listing::objects)
+        let objects = self.listing.as_ref().map_or(Ok(None), Listing::objects)?;
+        Ok(objects.map(|objects| (target, objects)))
     }
 
     async fn promql(&self, it: &PromqlMonitor) -> Result<Vec<Subject>, String> {
@@ -147,6 +169,10 @@ fn resources(it: &ResourceMonitor, objects: &[Arc<DynamicObject>]) -> Vec<Subjec
         .collect();
     chosen.sort_by(|a, b| a.name.cmp(&b.name));
     chosen
+}
+
+fn on(target: &str, subjects: Vec<Subject>) -> Vec<Subject> {
+    subjects.into_iter().map(|subject| subject.on(target)).collect()
 }
 
 fn has(object: &DynamicObject, wanted: &BTreeMap<String, String>) -> bool {

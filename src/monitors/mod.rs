@@ -14,7 +14,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -47,30 +47,69 @@ pub struct Surroundings {
     pub started_at: DateTime<Utc>,
     /// The variables `run` and `params`.
     pub scope: Scope,
-    /// The cluster.
-    pub cluster: Cluster,
     /// Requests may go to loopback and link-local addresses.
     pub local_addresses: bool,
     /// Called when an alert of the run may have changed.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// Where a monitor looks at present. Roles swap and credentials change, so it is told anew at each visit of the run.
+#[derive(Clone)]
+pub struct Place {
+    /// The target's name, by which its subjects are told apart; empty for a monitor without one.
+    pub target: String,
+    /// Its cluster; none while it is being connected to.
+    ///
+    /// Errors: why it can't be asked.
+    pub cluster: Result<Option<Cluster>, String>,
+}
+
+impl Place {
+    fn is_same(&self, other: &Self) -> bool {
+        let same = match (&self.cluster, &other.cluster) {
+            (Ok(Some(one)), Ok(Some(two))) => one.watches.is_same(&two.watches),
+            (Ok(None), Ok(None)) => true,
+            (Err(one), Err(two)) => one == two,
+            _ => false,
+        };
+        same && self.target == other.target
+    }
+}
+
 /// The monitors of one run at work. They end when it is dropped.
 pub struct Monitors {
     seen: BTreeMap<String, Arc<Mutex<Option<MonitorSeen>>>>,
+    places: BTreeMap<String, watch::Sender<Place>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Monitors {
-    /// Starts all. Must be called inside a tokio runtime.
-    pub fn start(plans: &[MonitorPlan], around: &Surroundings) -> Self {
-        let mut this = Self { seen: BTreeMap::new(), tasks: Vec::new() };
+    /// Starts all, each where `place` says. Must be called inside a tokio runtime.
+    pub fn start(plans: &[MonitorPlan], around: &Surroundings, place: impl Fn(&MonitorPlan) -> Place) -> Self {
+        let mut this = Self { seen: BTreeMap::new(), places: BTreeMap::new(), tasks: Vec::new() };
         for plan in plans {
             let seen: Arc<Mutex<Option<MonitorSeen>>> = Arc::default();
             this.seen.insert(plan.name.clone(), seen.clone());
-            this.tasks.push(tokio::spawn(watch(plan.clone(), around.clone(), seen)));
+            let (sender, place) = watch::channel(place(plan));
+            this.places.insert(plan.name.clone(), sender);
+            this.tasks.push(tokio::spawn(follow(plan.clone(), around.clone(), place, seen)));
         }
         this
+    }
+
+    /// Tells all where to look from now on.
+    pub fn look_at(&self, plans: &[MonitorPlan], place: impl Fn(&MonitorPlan) -> Place) {
+        for plan in plans {
+            let Some(sender) = self.places.get(&plan.name) else { continue };
+            let new = place(plan);
+            sender.send_if_modified(|old| {
+                let moves = !old.is_same(&new);
+                if moves {
+                    *old = new;
+                }
+                moves
+            });
+        }
     }
 
     /// What they have seen so far. Samples that are known to be recorded (by monitor: until when) are forgotten.
@@ -94,10 +133,15 @@ impl Drop for Monitors {
     }
 }
 
-async fn watch(plan: MonitorPlan, around: Surroundings, seen: Arc<Mutex<Option<MonitorSeen>>>) {
+async fn follow(
+    plan: MonitorPlan,
+    around: Surroundings,
+    place: watch::Receiver<Place>,
+    seen: Arc<Mutex<Option<MonitorSeen>>>,
+) {
     let mut ticks = interval(plan.interval.as_std());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut fetcher = Fetcher::new(&plan, &around);
+    let mut fetcher = Fetcher::new(&plan, &around, place);
     let plan = Arc::new(plan);
     let mut rested = Instant::now();
     loop {

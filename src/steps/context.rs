@@ -10,7 +10,10 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{GROUP, VERSION, label},
+    api::{
+        names::{GROUP, VERSION, label},
+        target::SecretKeyRef,
+    },
     cluster::{
         Cluster, RunRef, Woken,
         client::Account,
@@ -79,8 +82,10 @@ pub struct StepContext<'a> {
     pub leaf: &'a Leaf,
     /// The variables that its expressions see.
     pub scope: &'a Scope,
-    /// The cluster.
+    /// The cluster that it works on.
     pub cluster: &'a Cluster,
+    /// The kubeconfig of its target, for a step that only hands it on; none: the cluster that the operator runs in.
+    pub kubeconfig: Option<&'a SecretKeyRef>,
     /// The administrator's settings.
     pub settings: &'a Settings,
     /// When the intent was written.

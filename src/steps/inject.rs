@@ -33,6 +33,9 @@ fn as_resource(step: &InjectStep, ctx: &StepContext<'_>) -> ResourceStep {
     if spec.get("serviceAccountName").is_none() {
         spec["serviceAccountName"] = json!(ctx.run.service_account);
     }
+    if let Some(secret) = ctx.kubeconfig {
+        spec["kubeconfigSecretRef"] = json!(secret);
+    }
     if spec.get("seed").is_none() {
         // Each attempt has its own chance, which the run's seed decides.
         let key = ctx.key;

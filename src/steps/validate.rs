@@ -75,10 +75,20 @@ async fn checks(
     let mut contexts: Vec<StepContext<'_>> = Vec::new();
     for (key, leaf) in &steps {
         for target in plan.targets.possible_for(leaf) {
+            let place = if leaf.action.works_here() { "" } else { &*target };
             let cluster =
-                clusters.get(&target).map_err(|failure| not_yet(reason::TARGET_UNREACHABLE, failure.message))?;
-            let started_at = Utc::now();
-            contexts.push(StepContext { run, key, leaf, scope, cluster, settings, started_at, stopping_since: None });
+                clusters.get(place).map_err(|failure| not_yet(reason::TARGET_UNREACHABLE, failure.message))?;
+            contexts.push(StepContext {
+                run,
+                key,
+                leaf,
+                scope,
+                cluster,
+                kubeconfig: plan.targets.secret(&target),
+                settings,
+                started_at: Utc::now(),
+                stopping_since: None,
+            });
         }
     }
     let made = Promised::of(&contexts);

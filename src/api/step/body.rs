@@ -108,6 +108,11 @@ impl Action {
         each_kind!(self, step => step.target())
     }
 
+    /// Whether it works on the operator's own cluster even with a target.
+    pub fn works_here(&self) -> bool {
+        each_kind!(self, step => step.works_here())
+    }
+
     /// The object that it makes and that is deleted later on.
     pub fn made(&self) -> Option<Made> {
         each_kind!(self, step => step.made())

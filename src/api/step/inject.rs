@@ -11,6 +11,10 @@ use crate::api::names::{GROUP, VERSION};
 /// fault is undone at once. It hands on `fault`, `targets`, `injectedAt`, `activeSeconds` and `timeToRecoverSeconds`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct InjectStep {
+    /// The role or target whose cluster is hit. The injection itself is made beside the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub target: Option<String>,
     /// The spec of the injection; its service account is the run's where it names none. What only the injection itself knows, such
     /// as `object` in a probe's URL, is written `$${object...}`.
     #[schemars(schema_with = "schema::object")]
@@ -29,6 +33,18 @@ impl StepSpec for InjectStep {
 
     fn conditions(&self) -> Conditions<'_> {
         Conditions::over("object")
+    }
+
+    fn templates(&self) -> Value {
+        json!({"template": self.template})
+    }
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    fn works_here(&self) -> bool {
+        true
     }
 
     fn made(&self) -> Option<Made> {

@@ -110,6 +110,11 @@ pub trait StepSpec: Serialize {
         None
     }
 
+    /// Whether it works on the operator's own cluster even with a target: it only hands on which cluster is meant.
+    fn works_here(&self) -> bool {
+        false
+    }
+
     /// The object that it makes and that is deleted later on.
     fn made(&self) -> Option<Made> {
         None

@@ -23,9 +23,9 @@ pub enum PatchType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchStep {
-    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    /// The role or target that it works on (default: the cluster that the operator runs in).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     pub target: Option<String>,
     /// The object that is patched.
     pub resource: ResourceRef,

@@ -15,9 +15,9 @@ use super::{Beginning, StepSpec, schema};
     validation = ("has(self.image) || has(self.template)", "give the image, or a template whose first container has one")
 )]
 pub struct PodStep {
-    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    /// The role or target that it works on (default: the cluster that the operator runs in).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     pub target: Option<String>,
     /// Image of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]

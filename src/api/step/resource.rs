@@ -10,9 +10,9 @@ use super::{Beginning, Conditions, DeleteAfter, MAX_EXPRESSION_BYTES, Made, Step
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceStep {
-    /// The target or role that it works on; absent: the cluster that the operator runs in.
+    /// The role or target that it works on (default: the cluster that the operator runs in).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     pub target: Option<String>,
     /// The object. Without metadata.name it gets a name of its own in every attempt.
     #[schemars(schema_with = "schema::object")]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::{
     api::{FailureInjection, failureinjection::JournalEntry, names::reason},
-    cluster::object::BRIEF_SECONDS,
+    cluster::{Cluster, object::BRIEF_SECONDS, targets::RemoteLease},
     engine::injection::{Claim, Found, claims, conflict},
     faults::HealthWatch,
 };
@@ -38,11 +38,19 @@ pub(super) struct Memory {
     /// Since when this process knows it: whatever an earlier process sent may still take effect for a while.
     since: Instant,
     inner: Mutex<Inner>,
+    remote: Mutex<Option<Remote>>,
+}
+
+/// The connection to another cluster that is hit.
+struct Remote {
+    lease: RemoteLease,
+    /// The cluster as it was connected to last: undoing must not fail because the Secret went first.
+    last: Option<Cluster>,
 }
 
 impl Memory {
     fn new() -> Self {
-        Self { since: Instant::now(), inner: Mutex::default() }
+        Self { since: Instant::now(), inner: Mutex::default(), remote: Mutex::default() }
     }
 
     /// The injection as it was written last, if the cache lags behind that.
@@ -148,6 +156,24 @@ impl Memory {
     /// Whether it is certain that nobody came first to what the journal holds.
     pub(super) fn is_cleared(&self) -> bool {
         self.inner.lock().cleared
+    }
+
+    /// The other cluster that is hit, connected to by `connect` the first time. With `undo`, the one that was connected to last will do
+    /// when there are no credentials any more.
+    ///
+    /// Errors: why it can't be asked.
+    pub(super) fn remote(&self, connect: impl FnOnce() -> RemoteLease, undo: bool) -> Result<Cluster, String> {
+        let mut remote = self.remote.lock();
+        let remote = remote.get_or_insert_with(|| Remote { lease: connect(), last: None });
+        let (cluster, health) = (remote.lease.cluster(), remote.lease.health());
+        if cluster.is_some() {
+            remote.last.clone_from(&cluster);
+        }
+        let usable = match cluster {
+            Some(cluster) => health.reachable.then_some(cluster),
+            None => remote.last.clone().filter(|_| undo),
+        };
+        usable.ok_or(health.message)
     }
 
     /// Nothing is held any more.

@@ -1,5 +1,6 @@
 //! The reconcile of a `FailureInjection`: observe, decide, write, perform, and again while that moves something.
 
+mod cluster;
 mod current;
 mod memory;
 mod write;
@@ -27,7 +28,12 @@ use tokio::sync::mpsc;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
-    api::{FailureInjection, FailureInjectionStatus, failureinjection::EntryState, names},
+    api::{
+        FailureInjection, FailureInjectionStatus,
+        failureinjection::EntryState,
+        names::{self, reason},
+    },
+    cluster::Cluster,
     engine::{
         PlanError,
         injection::{self, EntrySeen, Found, Health, InjectionDecision, InjectionEffect, InjectionPlan, InjectionSeen},
@@ -322,17 +328,27 @@ impl Visit<'_> {
         decided_at: Instant,
     ) -> bool {
         let (identity, journal, deadline) = (self.identity(), self.status().journal, self.status().deadline);
+        let undoes = entries.iter().any(|(_, inject)| !inject);
+        let cluster = self.cluster(&identity, undoes);
+        let lost = match &cluster {
+            Err(message) => Some(self.without_cluster(&identity, plan, seed, message).await),
+            Ok(_) => None,
+        };
         let due = entries.into_iter().filter(|(index, inject)| !self.memory.rests(&task(*index, *inject)));
         let work = due.filter_map(|(index, inject)| journal.get(index).map(|entry| (index, inject, entry)));
         let done = join_all(work.map(|(index, inject, entry)| {
-            let identity = &identity;
+            let (identity, cluster, lost) = (&identity, cluster.as_ref().ok(), lost.clone());
             async move {
+                let Some(cluster) = cluster else {
+                    let failing = EntrySeen::Failing { message: String::new() };
+                    return (index, inject, lost.unwrap_or(failing), None);
+                };
                 // What was seen there is certain; only what was merely planned may still come.
                 let open_until = (entry.state == EntryState::Planned).then(|| self.memory.open_until(index));
                 let context = FaultContext {
                     deadline: deadline.filter(|_| inject),
                     open_until,
-                    ..self.context(identity, plan, seed, decided_at)
+                    ..self.context(identity, plan, seed, decided_at, cluster)
                 };
                 let outcome = if inject {
                     self.memory.opens(index);
@@ -367,12 +383,13 @@ impl Visit<'_> {
         plan: &'a Result<InjectionPlan, PlanError>,
         seed: &'a str,
         decided_at: Instant,
+        cluster: &'a Cluster,
     ) -> FaultContext<'a> {
         FaultContext {
             injection: identity,
             plan: plan.as_ref().ok(),
             seed,
-            cluster: self.all.shell.clusters.own(),
+            cluster,
             settings: &self.all.settings,
             decided_at,
             deadline: None,
@@ -383,7 +400,11 @@ impl Visit<'_> {
     /// Finds out what would be hit, and takes hold of it.
     async fn find(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Found {
         let identity = self.identity();
-        let context = self.context(&identity, plan, seed, decided_at);
+        let cluster = match self.cluster(&identity, false) {
+            Ok(cluster) => cluster,
+            Err(message) => return Found::NotYet { reason: reason::TARGET_UNREACHABLE.into(), message },
+        };
+        let context = self.context(&identity, plan, seed, decided_at, &cluster);
         let found = faults::find(&context).await;
         let Found::Targets { journal, .. } = &found else { return found };
         if self.injection.spec.dry_run {
@@ -402,7 +423,11 @@ impl Visit<'_> {
 
     async fn look(&self, plan: &Result<InjectionPlan, PlanError>, seed: &str, decided_at: Instant) -> Health {
         let identity = self.identity();
-        let context = self.context(&identity, plan, seed, decided_at);
+        let cluster = match self.cluster(&identity, false) {
+            Ok(cluster) => cluster,
+            Err(message) => return Health::NotYet { message },
+        };
+        let context = self.context(&identity, plan, seed, decided_at, &cluster);
         let mut watch: HealthWatch = self.memory.take_health();
         let health = faults::health(&context, &mut watch).await;
         self.memory.keep_health(watch);

@@ -110,6 +110,7 @@ impl InjectionPlan {
         // Destructured in full: a new field of the spec does not compile until it is handled here.
         let FailureInjectionSpec {
             service_account_name: _,
+            kubeconfig_secret_ref: _,
             target,
             body,
             one_of,

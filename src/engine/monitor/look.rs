@@ -30,6 +30,17 @@ pub struct Subject {
     pub value: Value,
 }
 
+impl Subject {
+    /// The subject as one of that target: the same name on another cluster is another subject, whose alerts have their own times.
+    #[must_use]
+    pub fn on(mut self, target: &str) -> Self {
+        if !target.is_empty() {
+            self.name = format!("{target}/{}", self.name);
+        }
+        self
+    }
+}
+
 /// A subject that was judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {

@@ -10,6 +10,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
@@ -25,7 +27,7 @@ use crate::{
     },
 };
 
-use super::{Context, NoteType, Plan, expr::Scope, run, text};
+use super::{Context, NoteType, Plan, expr::Scope, run, targets, text};
 
 pub use look::{Broken, Holding, Judged, MAX_SUBJECTS, MonitorSeen, Subject, judge};
 pub use plan::{MonitorPlan, RulePlan, Source, parse};
@@ -40,6 +42,31 @@ pub fn scope(plan: &Plan, run: &SoakRun, attempt: u32) -> Scope {
     Scope::new().with("run", run).with("params", json!(plan.parameters))
 }
 
+/// The target that a monitor looks at under an assignment of roles; none for the cluster that the operator runs in.
+pub fn target(monitor: &MonitorPlan, roles: &BTreeMap<String, String>) -> Option<String> {
+    monitor.target.as_deref().map(|name| targets::named(name, roles))
+}
+
+/// Whether a subject is where the monitor looks under an assignment of roles.
+fn is_here(monitor: &MonitorPlan, roles: &BTreeMap<String, String>, subject: &str) -> bool {
+    target(monitor, roles).is_none_or(|target| subject.strip_prefix(&target).is_some_and(|it| it.starts_with('/')))
+}
+
+/// After the roles have swapped: alerts about a cluster that their monitor no longer looks at end, so that they count for no
+/// later cycle.
+pub(super) fn leave(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    let (roles, Some(alerts)) = (&status.roles, &mut status.alerts) else { return };
+    alerts.list.retain_mut(|alert| {
+        let monitor = plan.monitors.iter().find(|monitor| monitor.name == alert.monitor);
+        let left = !alert.subject.is_empty() && monitor.is_some_and(|it| !is_here(it, roles, &alert.subject));
+        if left && alert.state == AlertState::Firing {
+            resolve(alert, context);
+        }
+        !left || alert.state == AlertState::Resolved
+    });
+    describe(alerts);
+}
+
 /// Moves all alerts on by what is seen.
 pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
     if plan.monitors.is_empty() || status.started_at.is_none() || status.phase.is_final() {
@@ -49,7 +76,7 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
     let seen = context.seen;
     for monitor in &plan.monitors {
         if let Some(seen) = seen.monitors.get(&monitor.name) {
-            monitor_alerts(monitor, seen, &mut alerts, context);
+            monitor_alerts(monitor, seen, &status.roles, &mut alerts, context);
         }
     }
     let worst =
@@ -63,13 +90,21 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
     status.alerts = Some(alerts);
 }
 
-fn monitor_alerts(monitor: &MonitorPlan, seen: &MonitorSeen, alerts: &mut Alerts, context: &mut Context<'_>) {
+fn monitor_alerts(
+    monitor: &MonitorPlan,
+    seen: &MonitorSeen,
+    roles: &BTreeMap<String, String>,
+    alerts: &mut Alerts,
+    context: &mut Context<'_>,
+) {
     let broken = monitor.rules.len() - 1;
     let mut holding: Vec<(usize, String, Holding)> = Vec::new();
     if let Some((since, cause)) = &seen.broken {
         holding.push((broken, String::new(), Holding { since: *since, cause: cause.clone() }));
     } else {
-        holding.extend(seen.holding.iter().map(|((rule, subject), it)| (*rule, subject.clone(), it.clone())));
+        // Between a swap of roles and the next look what is seen is about the other cluster.
+        let here = seen.holding.iter().filter(|((_, subject), _)| is_here(monitor, roles, subject));
+        holding.extend(here.map(|((rule, subject), it)| (*rule, subject.clone(), it.clone())));
     }
     let mut list = std::mem::take(&mut alerts.list);
     for alert in list.iter_mut().filter(|alert| alert.monitor == monitor.name && alert.state != AlertState::Resolved) {
@@ -138,14 +173,18 @@ fn follow(
         (AlertState::Firing, None) => {
             let since = *alert.clear_since.get_or_insert(context.now);
             if context.reached(since + rule.keep.as_chrono()) {
-                alert.state = AlertState::Resolved;
-                alert.clear_since = None;
-                alert.resolved_at = Some(context.now);
-                context.note(NoteType::Normal, reason::ALERT_RESOLVED, format!("{} has ended", named(alert)));
+                resolve(alert, context);
             }
         }
         (AlertState::Resolved, _) => {}
     }
+}
+
+fn resolve(alert: &mut Alert, context: &mut Context<'_>) {
+    alert.state = AlertState::Resolved;
+    alert.clear_since = None;
+    alert.resolved_at = Some(context.now);
+    context.note(NoteType::Normal, reason::ALERT_RESOLVED, format!("{} has ended", named(alert)));
 }
 
 fn fired(alert: &Alert, alerts: &mut Alerts, context: &mut Context<'_>) {
@@ -206,9 +245,9 @@ fn firing(alerts: &Alerts) -> usize {
     alerts.list.iter().filter(|alert| alert.state == AlertState::Firing).count()
 }
 
-/// Whether an alert fired at some time from `from` to `until`.
+/// Whether an alert fired at some time from `from` to `until`. One that ended at `from` did not.
 pub fn fired_during(alert: &Alert, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-    alert.fired_at.is_some_and(|at| at <= until) && alert.resolved_at.is_none_or(|at| at >= from)
+    alert.fired_at.is_some_and(|at| at <= until) && alert.resolved_at.is_none_or(|at| at > from)
 }
 
 /// Why a cycle whose steps have all succeeded has failed nevertheless.

@@ -86,6 +86,8 @@ pub struct RulePlan {
 pub struct MonitorPlan {
     /// Its name.
     pub name: String,
+    /// The role or target that it looks at; none: the cluster that the operator runs in.
+    pub target: Option<String>,
     /// Pause between two samples.
     pub interval: Duration,
     /// Where they come from.
@@ -115,7 +117,7 @@ pub fn parse(monitors: &[Monitor]) -> Result<Vec<MonitorPlan>, PlanError> {
 }
 
 fn one(monitor: &Monitor, path: &str) -> Result<MonitorPlan, PlanError> {
-    let Monitor { name, interval, resource, pod_health, promql, http, value, alerts } = monitor;
+    let Monitor { name, target, interval, resource, pod_health, promql, http, value, alerts } = monitor;
     let sources: Vec<Source> = [
         resource.clone().map(Source::Resource),
         pod_health.clone().map(Source::PodHealth),
@@ -128,6 +130,10 @@ fn one(monitor: &Monitor, path: &str) -> Result<MonitorPlan, PlanError> {
     let Ok([source]) = <[Source; 1]>::try_from(sources) else {
         return Err(PlanError::new(path, "exactly one of resource, podHealth, promql and http is wanted"));
     };
+    if target.is_some() && !matches!(source, Source::Resource(_) | Source::PodHealth(_)) {
+        let problem = format!("{} goes to an address and not to a cluster: remove it", source.kind());
+        return Err(PlanError::new(format!("{path}.target"), problem));
+    }
     let base = Roots::new(["run", "params"]);
     check_json(&source.fields(), &base)
         .map_err(|(field, error)| PlanError::expression(format!("{path}.{}.{field}", source.kind()), &error))?;
@@ -164,7 +170,7 @@ fn one(monitor: &Monitor, path: &str) -> Result<MonitorPlan, PlanError> {
         severity: Severity::Warning,
         policy: AlertPolicy::Record,
     });
-    Ok(MonitorPlan { name: name.clone(), interval, source, value, rules })
+    Ok(MonitorPlan { name: name.clone(), target: target.clone(), interval, source, value, rules })
 }
 
 fn rule(rule: &AlertRule, roots: &Roots, path: &str) -> Result<RulePlan, PlanError> {

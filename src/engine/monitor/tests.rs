@@ -106,6 +106,68 @@ fn an_alert_fires_when_its_condition_has_held_for_long_enough() {
     assert_eq!(world.status().alerts.as_ref().unwrap().shown, "0 firing, 1 in all");
 }
 
+fn on(target: &str, value: f64) -> Subject {
+    Subject { name: "q".into(), sample: Some(value), value: json!({"data": {}}) }.on(target)
+}
+
+/// The time that a condition held on one cluster says nothing of the other.
+#[test]
+fn a_monitor_of_a_role_judges_another_subject_after_a_swap() {
+    let mut world = world(json!({"for": "10s", "policy": "failCycle"}));
+    let spec = &mut world.run.spec;
+    spec.monitors[0].promql = None;
+    spec.monitors[0].target = Some("primary".into());
+    spec.monitors[0].resource =
+        Some(serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "q"})).unwrap());
+    spec.targets = serde_json::from_value(json!([{"name": "hub-a"}, {"name": "hub-b"}])).unwrap();
+    spec.roles =
+        serde_json::from_value(json!({"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterEveryCycle"})).unwrap();
+    let plan = Plan::parse(spec).unwrap();
+    world.run.status = None;
+    world.plan = plan.clone();
+    world.visit();
+    let monitor = &plan.monitors[0];
+    assert_eq!(target(monitor, &world.status().roles).as_deref(), Some("hub-a"));
+    let look = |world: &mut World, seconds, target| {
+        world.now = at(seconds);
+        let judged = judge(monitor, &Scope::new(), vec![on(target, 11.0)]);
+        let seen = world.looks.entry("m".into()).or_insert_with(|| MonitorSeen::new(monitor, at(seconds)));
+        seen.take_in(at(seconds), judged, true);
+        world.visit();
+        let list = world.status().alerts.iter().flat_map(|it| &it.list);
+        list.map(|it| (it.subject.clone(), it.state)).collect::<Vec<_>>()
+    };
+    look(&mut world, 1, "hub-a");
+    assert_eq!(look(&mut world, 11, "hub-a"), [("hub-a/q".into(), Firing)]);
+    // The roles swap; the monitor has not looked there yet.
+    let (run, seen) = (world.run.clone(), Seen::default());
+    let mut context = Context { run: &run, seen: &seen, now: at(12), effects: Vec::new(), wake_at: None };
+    let status = world.run.status.as_mut().unwrap();
+    targets::rotate(&plan, crate::api::status::Outcome::Succeeded, status, &mut context);
+    assert_eq!(target(monitor, &world.status().roles).as_deref(), Some("hub-b"));
+    assert_eq!(world.alerts(), [("High", Resolved)]);
+    let ended = world.status().alerts.as_ref().unwrap().list[0].clone();
+    assert!(!fired_during(&ended, at(12), at(20)), "it does not count for what begins then");
+    assert_eq!(look(&mut world, 13, "hub-a"), [("hub-a/q".into(), Resolved)], "an old look raises nothing again");
+    let both = [("hub-a/q".into(), Resolved), ("hub-b/q".into(), Pending)];
+    assert_eq!(look(&mut world, 14, "hub-b"), both);
+    assert_eq!(look(&mut world, 23, "hub-b"), both);
+    assert_eq!(look(&mut world, 24, "hub-b")[1].1, Firing);
+}
+
+#[test]
+fn a_monitor_names_a_target_that_is_there_and_only_where_one_is_asked() {
+    let mut spec = world(json!({})).run.spec;
+    spec.monitors[0].target = Some("hub-b".into());
+    assert!(Plan::parse(&spec).unwrap_err().to_string().contains("promql goes to an address"));
+    spec.monitors[0].promql = None;
+    spec.monitors[0].pod_health = Some(crate::api::monitor::PodHealthMonitor::default());
+    let error = Plan::parse(&spec).unwrap_err().to_string();
+    assert!(error.contains("spec.monitors[0].target: there is no role or target hub-b"), "{error}");
+    spec.targets = serde_json::from_value(json!([{"name": "hub-b"}])).unwrap();
+    Plan::parse(&spec).unwrap();
+}
+
 #[test]
 fn what_an_alert_was_about_is_in_the_series() {
     let world = world(json!({}));

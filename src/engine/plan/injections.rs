@@ -9,7 +9,7 @@ use super::{Gate, PhasePlan, PlanError, Stage, decimal, leaf, references::Names}
 /// Errors: there is no such phase, or a step of it has the injection's name.
 pub(super) fn add(injections: &[RunInjection], phases: &mut [PhasePlan], names: &Names<'_>) -> Result<(), PlanError> {
     for (index, injection) in injections.iter().enumerate() {
-        let RunInjection { name, at_phase, offset, every, probability, template } = injection;
+        let RunInjection { name, at_phase, offset, every, probability, target, template } = injection;
         let path = format!("spec.injections[{index}]");
         let known = phases.iter().map(|phase| phase.name.as_str()).collect::<Vec<_>>().join(", ");
         let phase = phases.iter_mut().find(|phase| phase.name == *at_phase).ok_or_else(|| {
@@ -21,8 +21,8 @@ pub(super) fn add(injections: &[RunInjection], phases: &mut [PhasePlan], names: 
                 format!("a step of phase {at_phase} is called {name} already"),
             ));
         }
-        let body =
-            StepBody { inject: Some(Box::new(InjectStep { template: template.clone() })), ..StepBody::default() };
+        let inject = InjectStep { target: target.clone(), template: template.clone() };
+        let body = StepBody { inject: Some(Box::new(inject)), ..StepBody::default() };
         let probability = decimal(probability.as_deref(), &format!("{path}.probability"))?.unwrap_or(1.0);
         let gate = Gate { every: every.unwrap_or(1), probability, offset: offset.unwrap_or(Duration::ZERO) };
         let mut leaf = leaf::leaf(name.clone(), true, &body, &path, names)?;

@@ -8,7 +8,7 @@ use crate::api::{
     target::{Rotate, SecretKeyRef},
 };
 
-use super::{Leaf, PhasePlan, PlanError, references::unique};
+use super::{Leaf, MonitorPlan, PhasePlan, PlanError, references::unique};
 
 /// A cluster that steps may work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,18 +71,7 @@ impl TargetsPlan {
     pub(super) fn check<'p>(&mut self, phases: impl Iterator<Item = &'p PhasePlan>) -> Result<(), PlanError> {
         for leaf in phases.flat_map(|phase| &phase.leaves) {
             let Some(name) = leaf.action.target() else { continue };
-            let possible: Vec<String> = self.possible(name);
-            if possible.is_empty() {
-                let known: Vec<&str> = self
-                    .roles
-                    .keys()
-                    .map(String::as_str)
-                    .chain(self.targets.iter().map(|target| target.name.as_str()))
-                    .collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let path = format!("{}.{}.target", leaf.field, leaf.action.kind());
-                return Err(PlanError::new(path, format!("there is no role or target {name} (known: {known})")));
-            }
+            let possible = self.known(name, || format!("{}.{}.target", leaf.field, leaf.action.kind()))?;
             if matches!(leaf.action, Action::Pod(_)) {
                 for target in self.targets.iter_mut().filter(|target| possible.contains(&target.name)) {
                     target.runs_pods = true;
@@ -90,6 +79,33 @@ impl TargetsPlan {
             }
         }
         Ok(())
+    }
+
+    /// Checks the names that monitors use.
+    pub(super) fn check_monitors(&self, monitors: &[MonitorPlan]) -> Result<(), PlanError> {
+        for (index, monitor) in monitors.iter().enumerate() {
+            if let Some(name) = &monitor.target {
+                self.known(name, || format!("spec.monitors[{index}].target"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The targets that a name may mean, of which there is one at least.
+    fn known(&self, name: &str, path: impl FnOnce() -> String) -> Result<Vec<String>, PlanError> {
+        let possible = self.possible(name);
+        if possible.is_empty() {
+            let targets = self.targets.iter().map(|target| target.name.as_str());
+            let known: Vec<&str> = self.roles.keys().map(String::as_str).chain(targets).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(PlanError::new(path(), format!("there is no role or target {name} (known: {known})")));
+        }
+        Ok(possible)
+    }
+
+    /// Where the kubeconfig of a target is; none for the cluster that the operator runs in.
+    pub fn secret(&self, target: &str) -> Option<&SecretKeyRef> {
+        self.targets.iter().find(|it| it.name == target)?.secret.as_ref()
     }
 
     /// The targets that a role or target name may mean in the course of the run.

@@ -188,6 +188,38 @@ fn rules_decide_what_a_failure_counts_as_and_whether_it_is_tried_again() {
     assert_eq!(FailureClass::Transient.as_str(), "Transient");
 }
 
+/// The injection is an object beside the run, whichever cluster it hits, and is let go there.
+#[test]
+fn an_injection_is_made_beside_the_run_and_hits_the_roles_cluster() {
+    let mut spec = spec("AfterSuccess", 2);
+    spec["phases"][1]["steps"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "fault", "inject": {"target": "secondary", "template": {}}}));
+    let mut world = World::new(spec);
+    world.go(TimeDelta::hours(1));
+    assert_eq!(world.status().phase, RunPhase::Succeeded);
+    let hit: Vec<_> =
+        world.begun.iter().filter(|(key, _)| key.step == "fault").map(|(_, target)| target.as_deref()).collect();
+    assert_eq!(hit, [Some("hub-b"), Some("hub-a")]);
+    let held: Vec<&String> = world.released.iter().filter(|name| name.contains("FailureInjection")).collect();
+    assert!(held.iter().all(|name| !name.contains(" on ")), "{held:?}");
+    assert_eq!(held.len(), 2);
+}
+
+/// An injection that hits a cluster which nobody named is found before anything begins.
+#[test]
+fn an_injection_names_a_target_that_is_there() {
+    let mut spec = spec("Never", 1);
+    spec["serviceAccountName"] = json!("soak");
+    spec["injections"] = json!([{"name": "fault", "atPhase": "activate", "target": "tertiary", "template": {}}]);
+    let mut spec: crate::api::SoakRunSpec = serde_json::from_value(spec).unwrap();
+    let error = Plan::parse(&spec).unwrap_err().to_string();
+    assert!(error.contains("there is no role or target tertiary"), "{error}");
+    spec.injections[0].target = Some("primary".into());
+    Plan::parse(&spec).unwrap();
+}
+
 /// What can happen to a run with two clusters.
 #[derive(Clone, Debug)]
 enum Event {

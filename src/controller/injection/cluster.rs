@@ -1,0 +1,48 @@
+//! The cluster that an injection hits: the operator's own, or one that it brings a kubeconfig for.
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::Visit;
+use crate::{
+    cluster::{Cluster, targets::KubeconfigAt},
+    engine::{
+        PlanError,
+        injection::{EntrySeen, InjectionPlan},
+    },
+    faults::InjectionIdentity,
+};
+
+impl Visit<'_> {
+    /// The cluster that is hit.
+    ///
+    /// Errors: why it can't be asked now.
+    pub(super) fn cluster(&self, identity: &InjectionIdentity, undo: bool) -> Result<Cluster, String> {
+        let clusters = &self.all.shell.clusters;
+        let Some(secret) = &self.injection.spec.kubeconfig_secret_ref else { return Ok(clusters.own().clone()) };
+        let at = KubeconfigAt { secret: secret.name.clone(), key: secret.key.clone() };
+        let connect = || clusters.lease(&identity.account(), &at, &identity.run_ref(), false);
+        let named = |why: String| format!("the cluster of Secret {} can't be used: {why}", secret.name);
+        self.memory.remote(connect, undo).map_err(named)
+    }
+
+    /// What becomes of entries whose cluster can't be asked: they are tried again, unless the credentials went with the namespace and
+    /// will never come back.
+    pub(super) async fn without_cluster(
+        &self,
+        identity: &InjectionIdentity,
+        plan: &Result<InjectionPlan, PlanError>,
+        seed: &str,
+        message: &str,
+    ) -> EntrySeen {
+        let clusters = &self.all.shell.clusters;
+        let own = self.context(identity, plan, seed, Instant::now(), clusters.own());
+        if self.injection.metadata.deletion_timestamp.is_some() && own.namespace_is_going(&identity.namespace).await {
+            warn!(message, "a fault is left on its cluster");
+            let message = format!("left as it is, because the credentials go with the namespace: {message}");
+            return EntrySeen::Gone { message };
+        }
+        EntrySeen::Failing { message: message.to_owned() }
+    }
+}
