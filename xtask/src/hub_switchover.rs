@@ -20,10 +20,11 @@ use crate::{
 /// The example's name, its folder's and its run's.
 pub const NAME: &str = "hub-switchover";
 const NAMESPACE: &str = "hub-soak";
+const BACKUP: &str = "open-cluster-management-backup";
 /// The account on both hubs.
 const ACCOUNT: &str = "switchover";
 /// The hubs, the first one being the primary and the one that the operator runs in.
-const HUBS: [&str; 2] = ["hub-a", "hub-b"];
+pub const HUBS: [&str; 2] = ["hub-a", "hub-b"];
 /// How long kinds may take to be served.
 const SERVED: Duration = Duration::from_secs(30);
 
@@ -59,8 +60,9 @@ pub fn run(options: &Options) -> Result<Value> {
     prepare(&kubectls)?;
     let _controllers = play(&hubs, options, &logs.join("hub-controllers.log"))?;
     // Both API servers listen on this machine's loopback address.
-    let operator =
-        Operator::start(&kubectls[0], &logs.join(format!("{NAME}.log")), &["--allow-local-http".to_owned()])?;
+    let options_of_operator = ["--allow-local-http".to_owned()];
+    let log = logs.join(format!("{NAME}.log"));
+    let operator = Operator::start_binary(&workspace::operator(&[])?, &kubectls[0], &log, &options_of_operator)?;
     let result = drive(&kubectls, options);
     // The operator's end is part of the example: it must be clean even after a failure.
     let stopped = operator.stop();
@@ -94,7 +96,7 @@ fn prepare(hubs: &[Kubectl]) -> Result<()> {
 }
 
 fn play(hubs: &[Running], options: &Options, log: &std::path::Path) -> Result<Controllers> {
-    let program = workspace::cargo_build(&["--package", "hub-controllers"])?.join("hub-controllers");
+    let program = workspace::binary("hub-controllers", &[])?;
     let mut command = Command::new(&program);
     command.arg("--hub-a").arg(&hubs[0].kubeconfig).arg("--hub-b").arg(&hubs[1].kubeconfig);
     if options.fast {
@@ -112,17 +114,52 @@ fn drive(hubs: &[Kubectl], options: &Options) -> Result<Value> {
     let mut manifest = workspace::read(&format!("examples/{NAME}/soakrun.yaml"))?
         .replace("cycles: 20", &format!("cycles: {}", options.cycles));
     if options.fast {
-        manifest = manifest.replace("cooldown: 30s", "cooldown: 1s");
+        manifest =
+            manifest.replace("cooldown: 30s", "cooldown: 1s").replace("faultTime, value: 30s", "faultTime, value: 2s");
     }
     let began = Instant::now();
+    home.apply(&workspace::read(&format!("examples/{NAME}/template.yaml"))?)?;
     home.apply(&manifest)?;
     let status = example::follow(home, NAMESPACE, NAME)?;
-    let figures = figures(home, &status, began.elapsed().as_secs_f64())?;
-    if figures["verdict"] != "Succeeded" {
+    let seconds = began.elapsed().as_secs_f64();
+    let left = faults_left(hubs, &status)?;
+    for what in &left {
+        eprintln!("left behind: {what}");
+    }
+    let figures = figures(home, &status, left.len(), seconds)?;
+    if figures["verdict"] != "Succeeded" || !left.is_empty() {
         println!("{figures}");
-        bail!("the run ended as {}: {}", figures["verdict"], example::text(&status, "message"));
+        bail!(
+            "the run ended as {} with {} faults left: {}",
+            figures["verdict"],
+            left.len(),
+            example::text(&status, "message")
+        );
     }
     Ok(figures)
+}
+
+/// What of the faults is still there, asked from the hubs themselves and not from the operator.
+fn faults_left(hubs: &[Kubectl], status: &Value) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let injections = hubs[0].json(&["get", "failureinjections", "-n", NAMESPACE])?;
+    for injection in injections["items"].as_array().into_iter().flatten() {
+        if !["Recovered", "Failed", "Skipped"].contains(&example::text(&injection["status"], "phase")) {
+            left.push(format!("injection {} is {}", injection["metadata"]["name"], injection["status"]["phase"]));
+        }
+    }
+    for (hub, kubectl) in HUBS.iter().zip(hubs) {
+        let operator = kubectl.json(&["get", "deployment", "velero", "-n", BACKUP])?;
+        if operator["spec"]["replicas"] != 1 {
+            left.push(format!("the restore operator of {hub} has {} replicas", operator["spec"]["replicas"]));
+        }
+        let schedule = kubectl.json(&["get", "backupschedule", "schedule", "-n", BACKUP])?;
+        let is_primary = status.pointer("/roles/primary").is_some_and(|target| target == hub);
+        if is_primary && schedule["spec"]["paused"] == true {
+            left.push(format!("the backups of {hub} are paused"));
+        }
+    }
+    Ok(left)
 }
 
 /// The Secret with a kubeconfig of the account on the other hub.
@@ -145,10 +182,14 @@ fn secret(other: &Kubectl) -> Result<String> {
 }
 
 /// The figures, from the records in the cluster.
-fn figures(home: &Kubectl, status: &Value, seconds: f64) -> Result<Value> {
+fn figures(home: &Kubectl, status: &Value, faults_left: usize, seconds: f64) -> Result<Value> {
     let records = |kind: &str| example::records(home, NAMESPACE, NAME, kind, status);
     let cycles = records("cycle")?;
     let summary = records("summary")?.pop().context("there is no summary")?;
+    // What was hit, not what was called off before its time.
+    let injections = example::steps(&cycles).filter(|step| step.pointer("/outputs/injectedAt").is_some()).count();
+    let monitors = summary["monitors"].as_array().into_iter().flatten();
+    let alerts: u64 = monitors.filter_map(|monitor| monitor["fired"].as_u64()).sum();
     let transient: usize = example::steps(&cycles)
         .map(|step| {
             let past = step["past"].as_array().into_iter().flatten().filter(|past| past["transient"] == true).count();
@@ -169,6 +210,9 @@ fn figures(home: &Kubectl, status: &Value, seconds: f64) -> Result<Value> {
         "cyclesPassed": status.pointer("/cycles/passed"),
         "transientFailures": transient,
         "roleSwaps": status["roleSwaps"].as_u64().unwrap_or(0),
+        "injections": injections,
+        "alerts": alerts,
+        "faultsLeft": faults_left,
         "phases": phases,
         "seconds": (seconds * 10.0).round() / 10.0,
     }))

@@ -26,12 +26,17 @@ impl Operator {
     pub fn start(kubectl: &Kubectl, log: &Path, options: &[String]) -> Result<Self> {
         let binary =
             workspace::cargo_build(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+        Self::start_binary(&binary, kubectl, log, options)
+    }
+
+    /// As [`start`](Self::start), with a binary that is there.
+    pub fn start_binary(binary: &Path, kubectl: &Kubectl, log: &Path, options: &[String]) -> Result<Self> {
         install_crds(kubectl)?;
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder)?;
         }
         let output = File::create(log).with_context(|| format!("{} can't be written", log.display()))?;
-        let child = Command::new(&binary)
+        let child = Command::new(binary)
             .args(["--metrics-address", "127.0.0.1:0"])
             .args(options)
             .env("KUBECONFIG", kubectl.kubeconfig())

@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::Result;
 
-use crate::{cluster, faults, generate, operator_image, tools, toxiproxy, workspace};
+use crate::{cluster, faults, generate, hub_switchover, operator_image, tools, toxiproxy, workspace};
 
 /// The cluster that the tests use and remove.
 const CLUSTER: &str = "test";
@@ -17,7 +17,8 @@ pub struct Options {
     /// Leave the clusters running afterwards.
     #[arg(long)]
     keep_cluster: bool,
-    /// The long form of the fault campaign: 1,000 seeds, each write crashed before and after. Takes hours.
+    /// The hub switchover in its fast form, and the long form of the fault campaign: 1,000 seeds, each write crashed before and after. Takes
+    /// hours.
     #[arg(long)]
     all: bool,
 }
@@ -38,9 +39,16 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.all {
         return Ok(());
     }
+    let [one, other] = hub_switchover::HUBS;
+    removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
     removing(BREAKABLE, options, || {
         part("the fault campaign", || faults::run(&faults::Options::campaign(faults::LONG, BREAKABLE)))
     })
+}
+
+fn switchover() -> Result<()> {
+    println!("{}", hub_switchover::run(&hub_switchover::Options { fast: true, cycles: 20 })?);
+    Ok(())
 }
 
 /// Does something with a cluster that is removed afterwards.

@@ -44,14 +44,20 @@ pub fn cargo_build(arguments: &[&str]) -> Result<PathBuf> {
 }
 
 /// Builds the operator for development with these features of its own; the answer is the binary.
+pub fn operator(features: &[&str]) -> Result<PathBuf> {
+    let features: Vec<String> = features.iter().map(|feature| format!("soak-operator/{feature}")).collect();
+    let arguments: Vec<&str> = features.iter().flat_map(|feature| ["--features", feature]).collect();
+    binary("soak-operator", &arguments)
+}
+
+/// Builds a program of the workspace for development; the answer is the binary.
 ///
 /// All other crates are those that `cargo test --workspace` builds: a test among the targets, and all packages, give
 /// dependencies the same features. Otherwise the whole tree is built once more.
-pub fn operator(features: &[&str]) -> Result<PathBuf> {
-    let mut arguments = vec!["--workspace", "--bin", "soak-operator", "--test", "architecture"];
-    let features: Vec<String> = features.iter().map(|feature| format!("soak-operator/{feature}")).collect();
-    arguments.extend(features.iter().flat_map(|feature| ["--features", feature]));
-    Ok(cargo_build(&arguments)?.join("soak-operator"))
+pub fn binary(name: &str, further: &[&str]) -> Result<PathBuf> {
+    let mut arguments = vec!["--workspace", "--bin", name, "--test", "architecture"];
+    arguments.extend(further);
+    Ok(cargo_build(&arguments)?.join(name))
 }
 
 /// Builds fully static release binaries, which run in an image without anything else; the answer is their folder.

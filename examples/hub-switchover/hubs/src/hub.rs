@@ -66,8 +66,12 @@ impl Hub {
         self.api(GROUP, "v1", "ManagedCluster", "managedclusters", None)
     }
 
-    fn pods(&self) -> Api<DynamicObject> {
-        self.api("", "v1", "Pod", "pods", Some(OBSERVABILITY))
+    fn pods(&self, namespace: &str) -> Api<DynamicObject> {
+        self.api("", "v1", "Pod", "pods", Some(namespace))
+    }
+
+    fn deployments(&self, namespace: &str) -> Api<DynamicObject> {
+        self.api("apps", "v1", "Deployment", "deployments", Some(namespace))
     }
 
     /// Whether this hub may write backups, so that what is stored may change under a restore.
@@ -109,6 +113,9 @@ impl Hub {
         timing: &Timing,
         random: &mut fastrand::Rng,
     ) -> Result<()> {
+        if self.restore_operator_is_down().await? {
+            return Ok(());
+        }
         let restores = self.restores();
         for restore in restores.list(&ListParams::default()).await? {
             let phase = restore.data["status"]["phase"].as_str().unwrap_or_default();
@@ -139,6 +146,14 @@ impl Hub {
             tell(&restores, &restore, told).await?;
         }
         Ok(())
+    }
+
+    /// Whether nobody is there to make restores.
+    async fn restore_operator_is_down(&self) -> Result<bool> {
+        let operator = self.deployments(BACKUP).get_opt("velero").await?;
+        Ok(operator.is_none_or(|it| {
+            it.data["spec"]["replicas"] == 0 || it.data["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0
+        }))
     }
 
     /// A restored cluster is known, and not yet accepted.
@@ -193,9 +208,16 @@ impl Hub {
         Ok(())
     }
 
-    /// The kubelet's part: pods of the observability start.
+    /// The kubelet's part: pods start.
     pub async fn start_pods(&mut self, timing: &Timing) -> Result<()> {
-        let pods = self.pods();
+        for namespace in [OBSERVABILITY, BACKUP] {
+            self.start_pods_in(namespace, timing).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_pods_in(&mut self, namespace: &str, timing: &Timing) -> Result<()> {
+        let pods = self.pods(namespace);
         for pod in pods.list(&ListParams::default()).await? {
             if pod.data["status"]["phase"] == "Running" || pod.metadata.deletion_timestamp.is_some() {
                 continue;
@@ -218,8 +240,7 @@ impl Hub {
             "multiclusterobservabilities",
             None,
         );
-        let deployments = self.api("apps", "v1", "Deployment", "deployments", Some(OBSERVABILITY));
-        let Some(api) = deployments.get_opt("observatorium-api").await? else { return Ok(()) };
+        let Some(api) = self.deployments(OBSERVABILITY).get_opt("observatorium-api").await? else { return Ok(()) };
         let count = |path: &str| api.data.pointer(path).and_then(Value::as_i64).unwrap_or(0);
         let (wanted, ready) = (count("/spec/replicas"), count("/status/readyReplicas"));
         let status = if wanted > 0 && ready >= wanted { "True" } else { "False" };
