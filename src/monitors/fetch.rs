@@ -59,8 +59,6 @@ impl Fetcher {
         tokio::select! {
             () = object => {}
             Ok(()) = self.place.changed() => {}
-            // Without the sender the monitor is about to be ended.
-            else => std::future::pending().await,
         }
     }
 
