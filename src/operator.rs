@@ -1,6 +1,12 @@
 //! The composition root: options, connections, servers, and the way out.
 
-use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use serde_json::json;
@@ -14,12 +20,15 @@ use crate::{
     cluster::client,
     controller::{CACHES, Leadership, Operator, Settings},
     faults::{GuardRails, HelperSettings},
-    helper,
+    helper, request,
+    results::{StoreGuard, StoreSettings},
     telemetry::{self, Health, LogFormat, Metrics},
 };
 
 /// Without a turn of the main loop for so long, the liveness probe fails.
 const MAX_SILENCE: Duration = Duration::from_mins(1);
+/// How long one call to an object store may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long reconciles that are under way may take to end after a signal.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
 
@@ -55,6 +64,8 @@ pub struct Options {
     #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_local_http: bool,
     #[command(flatten)]
+    stores: StoreOptions,
+    #[command(flatten)]
     guard_rails: GuardRailOptions,
     #[command(flatten)]
     helpers: HelperOptions,
@@ -64,6 +75,29 @@ pub struct Options {
     /// Be another program of this binary instead of the operator.
     #[command(subcommand)]
     command: Option<helper::Command>,
+}
+
+/// What object stores of results may be.
+#[derive(Clone, Debug, clap::Args)]
+struct StoreOptions {
+    /// The folder that the `file:` urls of specs are below; absent: there are no such stores.
+    #[arg(long, env = "SOAK_STORE_VOLUME")]
+    store_volume: Option<PathBuf>,
+    /// Urls of stores that every spec may use with the operator's own identity, with all below them; separated by commas.
+    #[arg(long, env = "SOAK_STORE_IDENTITY", default_value = "", value_delimiter = ',')]
+    store_identity: Vec<String>,
+}
+
+impl StoreOptions {
+    fn settings(self, local_addresses: bool) -> Result<StoreSettings, StartError> {
+        let client = request::bounded_client(STORE_TIMEOUT, local_addresses).map_err(StartError::Http)?;
+        let refuses: fn(IpAddr) -> bool = if local_addresses { |_| false } else { request::is_local };
+        Ok(StoreSettings {
+            volume: self.store_volume.filter(|volume| !volume.as_os_str().is_empty()),
+            identity: self.store_identity.into_iter().filter(|url| !url.is_empty()).collect(),
+            guard: Some(StoreGuard { client, refuses }),
+        })
+    }
 }
 
 /// The label by which a namespace agrees to injections, if it has to.
@@ -168,6 +202,8 @@ enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("the lease can't be used: {0}")]
     Lease(#[source] kube_lease_manager::LeaseManagerError),
+    #[error("no HTTP client can be made: {0}")]
+    Http(#[source] reqwest::Error),
     #[error("this replica lost its lease; another one works now")]
     LeaseLost,
     #[error("signals can't be received: {0}")]
@@ -266,6 +302,7 @@ async fn run(options: Options) -> Result<(), StartError> {
             // An empty variable is how a manifest says "all".
             namespace: options.watch_namespace.filter(|namespace| !namespace.is_empty()),
             allow_local_http: options.allow_local_http,
+            stores: options.stores.settings(options.allow_local_http)?,
             faults: crate::faults::Settings {
                 guard_rails: options.guard_rails.rails(&own_namespace),
                 local_addresses: options.allow_local_http,

@@ -54,8 +54,10 @@ fn record(run: &RunRef, cycle: u32, log: &str) -> CycleRecord {
         failure: None,
         finished_at: Some(now),
     };
-    let logs =
-        BTreeMap::from([("pod".to_owned(), LogTail { text: log.into(), truncated: false, bytes: log.len() as u64 })]);
+    let logs = BTreeMap::from([(
+        "pod".to_owned(),
+        LogTail { text: log.into(), truncated: false, bytes: log.len() as u64, file: None },
+    )]);
     CycleRecord::from_pass(run, &pass, &logs, &Environment::default())
 }
 

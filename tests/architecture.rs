@@ -35,6 +35,7 @@ const RULE: &[(&str, &[&str])] = &[
             "faults",
             "controller",
             "helper",
+            "request",
         ],
     ),
     ("cli", &["api", "results", "report", "cluster"]),

@@ -205,6 +205,28 @@ async fn the_watched_namespace_is_given_only_when_there_is_one() {
     assert!(one.contains("- name: SOAK_WATCH_NAMESPACE\n              value: \"team-a\"\n"), "{one}");
 }
 
+#[tokio::test]
+async fn stores_get_the_identity_and_the_volume_that_are_allowed() {
+    let none = rendered(&[]).await;
+    assert!(!none.contains("SOAK_STORE_") && !none.contains("volumes:") && !none.contains("fsGroup"), "{none}");
+    let both = rendered(&[
+        "--set=results.identity={s3://soak/nightly,gs://other}",
+        "--set=results.volume.persistentVolumeClaim.claimName=soak-results",
+        "--set=extraEnvFrom[0].secretRef.name=proxy",
+    ])
+    .await;
+    for part in [
+        "- name: SOAK_STORE_IDENTITY\n              value: \"s3://soak/nightly,gs://other\"\n",
+        "- name: SOAK_STORE_VOLUME\n              value: /var/lib/soak-results\n",
+        "mountPath: /var/lib/soak-results\n",
+        "- name: results\n          persistentVolumeClaim:\n            claimName: soak-results\n",
+        "fsGroup: 65532\n",
+        "envFrom:\n            - secretRef:\n                name: proxy\n",
+    ] {
+        assert!(both.contains(part), "{part}: {both}");
+    }
+}
+
 #[test]
 fn the_manifests_in_deploy_are_what_the_chart_renders() {
     let output = Command::new("sh")

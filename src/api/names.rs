@@ -61,6 +61,8 @@ pub mod condition_type {
     pub const STALLED: &str = "Stalled";
     /// `True` while an alert of the run's monitors fires.
     pub const ALERTING: &str = "Alerting";
+    /// Of a run with an object store: `False` while records wait for it.
+    pub const RECORDS_STORED: &str = "RecordsStored";
     /// Of an injection: `False` once it has failed.
     pub const READY: &str = "Ready";
     /// Of an injection: `True` from when the fault was there on all targets.
@@ -123,6 +125,10 @@ pub mod reason {
     pub const NO_ALERT: &str = "NoAlert";
     /// The rule of the alert that a monitor which can't see raises.
     pub const MONITOR_BROKEN: &str = "MonitorBroken";
+    /// Every record so far is in the object store.
+    pub const STORED: &str = "Stored";
+    /// The object store does not take records; they wait in ConfigMaps.
+    pub const STORE_UNAVAILABLE: &str = "StoreUnavailable";
     /// An injection waits for its time.
     pub const SCHEDULED: &str = "Scheduled";
     /// The kill switch is on: no injection begins, and those that are active are undone.

@@ -10,6 +10,7 @@ use super::{
     Duration,
     criteria::Criteria,
     monitor::{MAX_MONITORS, Monitor, ResourceMonitor},
+    object_store::ObjectStore,
     phase::{Phase, Step},
     status::{FailureClass, SoakRunStatus},
     step::{MAX_EXPRESSION_BYTES, is_false},
@@ -92,7 +93,7 @@ pub struct RunInjection {
     pub template: serde_json::Value,
 }
 
-/// How many cycle records are kept.
+/// How many cycle records are kept in ConfigMaps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
@@ -134,6 +135,9 @@ pub struct Results {
     /// How many records are kept, by outcome.
     #[serde(default)]
     pub retention: Retention,
+    /// Keeps the results, every record among them, in an object store instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStore>,
 }
 
 /// How time spent suspended counts.

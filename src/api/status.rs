@@ -212,6 +212,15 @@ pub struct Ending {
     pub at: DateTime<Utc>,
 }
 
+/// Names a record of a pass within an attempt of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct RecordRef {
+    /// What part of the run.
+    pub section: Section,
+    /// The cycle's number.
+    pub cycle: u32,
+}
+
 /// Which records are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -225,6 +234,9 @@ pub struct KeptRecords {
     /// The digest of the summary, once it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Records that are counted and wait in ConfigMaps for the object store, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<RecordRef>,
 }
 
 /// The state of a run.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -9,9 +10,9 @@ use kube::{
 };
 
 use crate::{
-    api::SoakRun,
+    api::{ObjectStore, SoakRun},
     cluster::client,
-    results::{self, StoreError, StoredRecord},
+    results::{self, ConfigMaps, Objects, Records, RunRef, StoreError, StoreSettings, StoredRecord},
 };
 
 /// The cluster could not be asked, or does not know.
@@ -81,7 +82,33 @@ impl Cluster {
             .await?
             .ok_or_else(|| ClusterError::NotFound { name: name.to_owned(), namespace: self.namespace.clone() })?;
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let records = results::read(self.client.clone(), &self.namespace, &uid).await?;
+        let of = RunRef { name: name.to_owned(), namespace: self.namespace.clone(), uid, attempt: 0 };
+        let mut records = ConfigMaps::new(self.client.clone()).read(&of).await?;
+        if let Some(spec) = &run.spec.results.object_store {
+            // What waits in a ConfigMap is what was counted.
+            for record in self.objects(spec).await?.read(&of).await? {
+                if !records.iter().any(|kept| (kept.attempt, kept.part) == (record.attempt, record.part)) {
+                    records.push(record);
+                }
+            }
+            records.sort_by_key(|record| (record.attempt, record.part));
+        }
         Ok((run, records))
+    }
+
+    /// The object store of a run, with its Secret as far as the user may read it, or else with the user's own environment.
+    async fn objects(&self, spec: &ObjectStore) -> Result<Objects, ClusterError> {
+        let secret = match &spec.secret_name {
+            Some(name) => {
+                let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+                let data = secrets.get(name).await?.data.unwrap_or_default();
+                let texts = data.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?)));
+                Some(texts.collect())
+            }
+            None => None,
+        };
+        let volume = std::env::var_os("SOAK_STORE_VOLUME").map(PathBuf::from);
+        let settings = StoreSettings { volume, identity: vec![spec.url.clone()], guard: None };
+        Ok(results::connect(spec, secret.as_ref(), &settings)?)
     }
 }

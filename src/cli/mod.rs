@@ -3,6 +3,7 @@
 //! It acts with its user's kubeconfig and rights, reads SoakRuns and ConfigMaps, and writes nothing to the cluster.
 
 mod connect;
+mod rerun;
 mod table;
 mod text;
 
@@ -84,6 +85,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a run of one step alone, with the inputs that it had in a cycle: pipe it to `kubectl create -f -`.
+    Step {
+        /// The run.
+        run: String,
+        /// The step as PHASE/STEP, or PHASE/GROUP/MEMBER; setup/STEP and cleanup/STEP without a cycle.
+        step: String,
+        /// The cycle.
+        #[arg(long)]
+        cycle: Option<u32>,
+        /// An earlier attempt of the run; otherwise the newest.
+        #[arg(long)]
+        attempt: Option<u32>,
+    },
     /// List the cycles of a run whose records are stored.
     Cycles {
         /// The run.
@@ -119,6 +133,8 @@ enum CliError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     NoRecords(String),
+    #[error("{0}")]
+    NoStep(String),
     #[error("no threads to work with: {0}")]
     Runtime(#[source] std::io::Error),
     #[error("the result can't be written as JSON: {0}")]
@@ -190,6 +206,19 @@ async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Step { run, step, cycle, attempt } => {
+            let (of, stored) = cluster.read(&run).await?;
+            let records = RunRecords::of(&stored, attempt).ok_or_else(|| no_records(&cluster, &run, attempt))?;
+            let record = match cycle {
+                Some(number) => records.cycles.iter().find(|record| record.cycle == number),
+                None if step.starts_with("cleanup/") => records.cleanup.as_ref(),
+                None => records.setup.as_ref(),
+            };
+            let none = || CliError::NoStep(format!("soakrun \"{run}\" has no record of that: name a cycle by --cycle"));
+            let manifest = rerun::manifest(&of, &records, record.ok_or_else(none)?, &step).map_err(CliError::NoStep)?;
+            println!("{}", serde_json::to_string_pretty(&manifest)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Cycles { run, attempt } => {
             print!("{}", text::cycles(&records(&cluster, &run, attempt).await?));
             Ok(ExitCode::SUCCESS)
@@ -222,17 +251,18 @@ async fn baseline(cluster: &Cluster, run: &str, chosen: Baseline) -> Result<Opti
     RunRecords::pooled(pool).ok_or_else(none).map(Some)
 }
 
+fn no_records(cluster: &Cluster, name: &str, attempt: Option<u32>) -> CliError {
+    let which = attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
+    CliError::NoRecords(format!(
+        "soakrun \"{name}\" in namespace {} has no records{which} yet: wait for its first cycle to end",
+        cluster.namespace()
+    ))
+}
+
 /// The records of an attempt of a run; while it runs, with a summary of what its status tells.
 async fn records(cluster: &Cluster, name: &str, attempt: Option<u32>) -> Result<RunRecords, CliError> {
     let (run, stored) = cluster.read(name).await?;
-    let none = || {
-        let which = attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
-        CliError::NoRecords(format!(
-            "soakrun \"{name}\" in namespace {} has no records{which} yet: wait for its first cycle to end",
-            cluster.namespace()
-        ))
-    };
-    let mut records = RunRecords::of(&stored, attempt).ok_or_else(none)?;
+    let mut records = RunRecords::of(&stored, attempt).ok_or_else(|| no_records(cluster, name, attempt))?;
     for name in &records.damaged {
         eprintln!("warning: record {name} was changed since it was stored, or can't be read; it is left out");
     }

@@ -206,6 +206,11 @@ impl PodSummary {
         Some(self.deleting_at? - TimeDelta::seconds(self.deletion_grace_seconds.unwrap_or(0)))
     }
 
+    /// Whether its first container runs or has ended.
+    pub fn has_started(&self) -> bool {
+        self.main.as_ref().is_some_and(|main| !matches!(main.state, ContainerState::Waiting { .. }))
+    }
+
     /// Whether its first container, or the whole pod, has ended.
     pub fn ended(&self) -> bool {
         self.gone

@@ -1,11 +1,7 @@
 //! A run as the cache keeps it: spec and status as texts. Thousands of runs rest while a few move, and a text is a tenth
 //! of the tree that is made of it.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -13,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::api::{SoakRun, names::label, status::RunPhase};
+use crate::api::{SoakRun, status::RunPhase};
 
 /// What the operator reads of a run's metadata. Managed fields alone would be longer than the rest of the object.
 #[derive(Debug, Default, Deserialize)]
@@ -27,33 +23,12 @@ struct ReadMetadata {
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     finalizers: Option<Vec<String>>,
-    annotations: Option<ReadAnnotations>,
-}
-
-/// The annotations that records tell.
-#[derive(Debug, Default, Deserialize)]
-struct ReadAnnotations {
-    #[serde(rename = "soak.dev/git-commit")]
-    git_commit: Option<String>,
-    #[serde(rename = "soak.dev/requested-by")]
-    requested_by: Option<String>,
-}
-
-impl ReadAnnotations {
-    /// As a map; none when there is nothing in it, so that a run without them costs nothing.
-    fn into_map(self) -> Option<BTreeMap<String, String>> {
-        let Self { git_commit, requested_by } = self;
-        let read = [(label::GIT_COMMIT, git_commit), (label::REQUESTED_BY, requested_by)];
-        let map: BTreeMap<String, String> =
-            read.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        (!map.is_empty()).then_some(map)
-    }
 }
 
 /// The metadata of an object that a write returned; the rest of the answer is not read.
 #[derive(Debug, Deserialize)]
 pub struct Stamp {
-    /// Without managed fields, labels and most annotations.
+    /// Without managed fields, labels and annotations.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
 }
@@ -164,7 +139,6 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
         creation_timestamp,
         deletion_timestamp,
         finalizers,
-        annotations,
     } = read;
     Ok(ObjectMeta {
         name,
@@ -175,7 +149,6 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
         creation_timestamp,
         deletion_timestamp,
         finalizers,
-        annotations: annotations.and_then(ReadAnnotations::into_map),
         ..ObjectMeta::default()
     })
 }
@@ -190,7 +163,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun",
             "metadata": {"name": "x", "namespace": "n", "uid": "u", "resourceVersion": version, "generation": 3,
-                "annotations": {"soak.dev/git-commit": "4f2a", "other": "x"},
+                "annotations": {"soak.dev/git-commit": "4f2a"},
                 "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]},
             "spec": spec,
             "status": {"phase": "Running", "attempt": 2},
@@ -203,13 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cached_run_is_the_run_without_managed_fields() {
+    fn a_cached_run_is_the_run_without_managed_fields_and_annotations() {
         let cached = cached("7", &spec());
         let run = cached.read().unwrap();
         assert_eq!(run.metadata.generation, Some(3));
         assert_eq!(run.metadata.managed_fields, None);
-        let annotations = run.metadata.annotations.unwrap();
-        assert_eq!(annotations.into_iter().collect::<Vec<_>>(), [("soak.dev/git-commit".into(), "4f2a".into())]);
+        assert_eq!(run.metadata.annotations, None);
         assert_eq!(serde_json::to_value(&run.spec.phases).unwrap()[0]["name"], "p");
         assert_eq!(run.status.map(|status| status.attempt), Some(2));
         assert_eq!(cached.phase(), RunPhase::Running);

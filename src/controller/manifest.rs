@@ -25,7 +25,7 @@ use crate::{
     results::{self, CrdVersion, Manifest, Moment, ObjectState, Snapshot},
 };
 
-use super::{observe::identity, perform::Subject, template};
+use super::{observe::identity, perform::Subject, redaction, template};
 
 /// Objects of one selection.
 const MAX_OBJECTS: u32 = 50;
@@ -209,6 +209,7 @@ pub async fn snapshot(subject: &Subject, moment: Moment) -> Option<Snapshot> {
     if chosen.is_empty() {
         return None;
     }
+    let redactor = redaction::load(&subject.shell, &subject.run).await;
     let mut snapshot = Snapshot { moment, at: Utc::now().trunc_subsecs(3), ..Snapshot::default() };
     let mut size = 0;
     for selection in chosen {
@@ -217,7 +218,8 @@ pub async fn snapshot(subject: &Subject, moment: Moment) -> Option<Snapshot> {
             Ok((objects, all)) => {
                 snapshot.truncated |= !all;
                 for object in objects {
-                    let state = state(selection, &object);
+                    let mut state = state(selection, &object);
+                    state.status.iter_mut().for_each(|status| redactor.json(status));
                     size += serde_json::to_string(&state).map_or(0, |text| text.len());
                     if size > MAX_SNAPSHOT {
                         snapshot.truncated = true;

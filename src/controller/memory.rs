@@ -11,16 +11,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::{
-    api::{SoakRun, SoakRunSpec, status::Section},
+    api::{
+        SoakRun, SoakRunSpec,
+        status::{RecordRef, Section},
+    },
     cluster::{
         RunRef,
         client::Account,
         targets::{Clusters, KubeconfigAt, RemoteLease, RunClusters},
     },
-    engine::{LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation, monitor::MonitorSeen},
+    engine::{Forwarding, LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation, monitor::MonitorSeen},
     monitors::Monitors,
     steps::Follow,
 };
+
+use super::{redaction::Redactor, streams::Streams};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -49,6 +54,10 @@ pub enum Task {
     Release(String),
     /// Storing the record of that pass.
     Record(Section, u32),
+    /// Keeping the record of that pass in a ConfigMap.
+    Keep(Section, u32),
+    /// Bringing records to the object store.
+    Forward,
     /// Deleting old records.
     Prune(Vec<u32>),
     /// Taking the key of `spec.exclusive`.
@@ -85,6 +94,8 @@ pub enum Fact {
     Summary(RecordSeen),
     /// About the key of `spec.exclusive`.
     Lock(LockSeen),
+    /// These records are in the object store; and why no more are.
+    Forwarded(Vec<RecordRef>, Option<String>),
     /// A held object is gone.
     Released(String),
 }
@@ -109,7 +120,9 @@ struct Inner {
     record: Option<((Section, u32), RecordSeen)>,
     summary: RecordSeen,
     lock: LockSeen,
+    forwarding: Forwarding,
     released: HashSet<String>,
+    redactor: Option<(Instant, Redactor)>,
     under_way: HashSet<Task>,
     pauses: HashMap<Task, (u32, Instant)>,
     errors: u32,
@@ -119,7 +132,7 @@ struct Inner {
 
 /// The memory of one run.
 #[derive(Default)]
-pub struct Memory(Mutex<Inner>, Mutex<Connected>);
+pub struct Memory(Mutex<Inner>, Mutex<Connected>, Streams);
 
 /// The connections to other clusters, and the digest of the spec that names them.
 #[derive(Default)]
@@ -141,6 +154,8 @@ pub struct Recalled {
     pub summary: RecordSeen,
     /// The key of `spec.exclusive`.
     pub lock: LockSeen,
+    /// The records that wait for the object store.
+    pub forwarding: Forwarding,
     /// Held objects that are gone.
     pub released: Vec<String>,
 }
@@ -164,10 +179,10 @@ impl Memory {
         let mut inner = self.0.lock();
         let attempt = run.status.as_ref().map_or(0, |status| status.attempt);
         if attempt != inner.attempt {
-            let under_way = std::mem::take(&mut inner.under_way);
+            let (under_way, redactor) = (std::mem::take(&mut inner.under_way), inner.redactor.take());
             // What the attempt was resolved to was found out before it began.
             let resolved = inner.resolved.take().filter(|(of, _)| *of == attempt);
-            *inner = Inner { attempt, under_way, resolved, ..Inner::default() };
+            *inner = Inner { attempt, redactor, under_way, resolved, ..Inner::default() };
         }
         inner.errors = 0;
         inner.newest = Some(run);
@@ -193,6 +208,7 @@ impl Memory {
             record: inner.record.clone().unwrap_or_default(),
             summary: inner.summary.clone(),
             lock: inner.lock.clone(),
+            forwarding: inner.forwarding.clone(),
             released: inner.released.iter().cloned().collect(),
         }
     }
@@ -236,6 +252,19 @@ impl Memory {
         self.0.lock().steps.get(key).cloned().unwrap_or_default()
     }
 
+    /// What is kept out of what the run leaves behind, if it was found out within that time.
+    pub fn redactor(&self, within: Duration) -> Option<Redactor> {
+        let inner = self.0.lock();
+        inner.redactor.as_ref().filter(|(since, _)| since.elapsed() < within).map(|(_, redactor)| redactor.clone())
+    }
+
+    /// Notes what is to be kept out; what is not complete is soon found out anew.
+    pub fn redact(&self, redactor: Redactor, complete: bool) {
+        let now = Instant::now();
+        let since = if complete { Some(now) } else { now.checked_sub(Duration::from_secs(50)) };
+        self.0.lock().redactor = Some((since.unwrap_or(now), redactor));
+    }
+
     /// Whether something is under way for an attempt whose result will tell about it.
     pub fn is_busy(&self, key: &StepKey) -> bool {
         let inner = self.0.lock();
@@ -261,6 +290,11 @@ impl Memory {
         connected.own_names =
             targets.iter().filter(|target| target.secret.is_none()).map(|target| target.name.clone()).collect();
         connected.leases = targets.iter().filter_map(lease).collect();
+    }
+
+    /// The logs that are followed.
+    pub const fn streams(&self) -> &Streams {
+        &self.2
     }
 
     /// Lets the connections go.
@@ -305,11 +339,12 @@ impl Memory {
         step.unknown_since = if silent { step.unknown_since.or_else(|| Some(Instant::now())) } else { None };
     }
 
-    /// Forgets steps that are no longer live, objects that are no longer held.
-    pub fn keep(&self, live: &[StepKey], held: &[String]) {
+    /// Forgets steps that are no longer live, objects that are no longer held, records that no longer wait.
+    pub fn keep(&self, live: &[StepKey], held: &[String], waiting: &[RecordRef]) {
         let mut inner = self.0.lock();
         inner.steps.retain(|key, _| live.contains(key));
         inner.released.retain(|name| held.contains(name));
+        inner.forwarding.done.retain(|record| waiting.contains(record));
         let now = Instant::now();
         inner.pauses.retain(|_, (_, until)| *until + FORGIVEN > now);
     }
@@ -356,6 +391,10 @@ impl Memory {
             Some(Fact::Record(pass, seen)) => inner.record = Some((pass, seen)),
             Some(Fact::Summary(seen)) => inner.summary = seen,
             Some(Fact::Lock(seen)) => inner.lock = seen,
+            Some(Fact::Forwarded(done, failure)) => {
+                inner.forwarding.done.extend(done);
+                inner.forwarding.failure = failure;
+            }
             Some(Fact::Released(name)) => {
                 inner.released.insert(name);
             }

@@ -7,6 +7,7 @@ mod halt;
 mod injection;
 mod leader;
 mod lock;
+mod logs;
 mod manifest;
 mod memory;
 mod monitors;
@@ -16,12 +17,15 @@ mod perform;
 mod plans;
 mod queue;
 mod records;
+mod redaction;
 mod series;
 mod soakrun;
+mod stores;
+mod streams;
 mod template;
 mod write;
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use kube::{
@@ -33,8 +37,6 @@ use kube::{
         watcher,
     },
 };
-use lru::LruCache;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -56,9 +58,6 @@ const WATCH_SECONDS: u32 = 120;
 /// How often the gauges that count all runs are set.
 const CENSUS: Duration = Duration::from_secs(5);
 
-/// Records whose uid is remembered. Older ones are read before they are deleted.
-const KNOWN_RECORDS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
-
 /// What an operator process is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -72,6 +71,8 @@ pub struct Settings {
     pub own_namespace: String,
     /// Requests of `http` steps may go to loopback and link-local addresses.
     pub allow_local_http: bool,
+    /// What the administrator lets object stores be.
+    pub stores: crate::results::StoreSettings,
     /// What the administrator decides about faults.
     pub faults: crate::faults::Settings,
 }
@@ -83,8 +84,7 @@ pub(crate) struct Shell {
     waiting: lock::Waiting,
     plans: plans::Plans,
     accepted: accepted::Accepted,
-    /// Uids of records that this process has stored, by name: whoever knows it can delete one without reading it before.
-    stored: Mutex<LruCache<String, String>>,
+    stores: stores::Stores,
     memories: memory::Memories,
     notes: notes::Notes,
     queue: queue::Queue,
@@ -130,7 +130,7 @@ impl Operator {
             waiting: lock::Waiting::default(),
             plans: plans::Plans::new(),
             accepted: accepted::Accepted::new(),
-            stored: Mutex::new(LruCache::new(KNOWN_RECORDS)),
+            stores: stores::Stores::new(client.clone(), settings.stores.clone()),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),
             queue: queue::Queue::new(metrics.clone()),

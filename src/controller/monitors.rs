@@ -1,6 +1,6 @@
 //! Keeps a run's monitors at work while it runs, and puts what they saw into records.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use kube::runtime::reflector::ObjectRef;
@@ -42,11 +42,17 @@ pub fn seen(
     let recorded: BTreeMap<String, DateTime<Utc>> =
         kept(status).filter_map(|kept| Some((kept.name.clone(), kept.until?))).collect();
     let place = |monitor: &MonitorPlan| place(monitor, status, clusters);
-    memory.monitors(
+    let mut seen = memory.monitors(
         &recorded,
         || Monitors::start(&plan.monitors, &surroundings(shell, plan, run, status.attempt, started_at), place),
         |monitors| monitors.look_at(&plan.monitors, place),
-    )
+    );
+    // What holds is told by the rule and a number; why a monitor can't see may quote what it was told.
+    let redactor = memory.redactor(Duration::MAX).unwrap_or_default();
+    for (_, why) in seen.values_mut().filter_map(|seen| seen.broken.as_mut()) {
+        *why = redactor.text(std::mem::take(why));
+    }
+    seen
 }
 
 /// Where a monitor looks as the roles and the connections are now.

@@ -1,6 +1,6 @@
 //! Gathers what is known about the outside of a run. Nothing here calls a server.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -38,7 +38,8 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
     if memory.hears_news(&clusters) {
         memory.hurry(&Task::Validate);
     }
-    memory.keep(&live, &status.held.iter().map(engine::held_name).collect::<Vec<_>>());
+    let held: Vec<String> = status.held.iter().map(engine::held_name).collect();
+    memory.keep(&live, &held, &status.records.waiting);
     // First: as long as monitors use a connection with old credentials, steps do so as well.
     let monitors = monitors::seen(shell, plan, run, &status, (memory, &clusters));
     let steps = match plan {
@@ -51,6 +52,7 @@ pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> 
         record_of: recalled.record.0,
         record: recalled.record.1,
         summary: recalled.summary,
+        forwarding: recalled.forwarding,
         released: recalled.released,
         monitors,
         targets: plan.as_ref().map(|plan| targets_seen(shell, plan, &clusters)).unwrap_or_default(),
@@ -102,6 +104,8 @@ fn observe_steps(
 ) -> BTreeMap<StepKey, StepSeen> {
     let identity = identity(run);
     let scope = engine::scope(plan, run, status);
+    // It was loaded before the step was begun or taken up, without which there is nothing to follow.
+    let redactor = memory.redactor(Duration::MAX).unwrap_or_default();
     let mut seen = BTreeMap::new();
     for key in live {
         let known = memory.step(&key);
@@ -113,7 +117,7 @@ fn observe_steps(
             }
             (None, Some(follow)) => {
                 let Some(context) = context(shell, plan, status, &identity, clusters, &key, &scope) else { continue };
-                let observed = steps::observe(&context, &follow, Utc::now());
+                let observed = redactor.seen(steps::observe(&context, &follow, Utc::now()));
                 memory.note_silence(&key, observed == StepSeen::Unknown);
                 observed
             }

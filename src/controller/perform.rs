@@ -23,7 +23,7 @@ use super::{
     memory::{DOUBT, Fact, Memory, Outcome, Task},
     observe::{context, identity},
     plans::Parsed,
-    records,
+    records, redaction,
 };
 
 /// The pause before an attempt is begun again whose cluster had no credentials.
@@ -91,6 +91,11 @@ fn task(effect: &Effect, run: &SoakRun, memory: &Memory) -> Option<Task> {
             let pass = run.status.as_ref()?.current.as_ref()?;
             Task::Record(pass.section, pass.cycle)
         }
+        Effect::KeepRecord => {
+            let pass = run.status.as_ref()?.current.as_ref()?;
+            Task::Keep(pass.section, pass.cycle)
+        }
+        Effect::ForwardRecords(_) => Task::Forward,
         Effect::PruneRecords(cycles) => Task::Prune(cycles.clone()),
         Effect::AcquireLock(_) => Task::AcquireLock,
         Effect::ReleaseLock(_) => Task::ReleaseLock,
@@ -133,6 +138,8 @@ async fn carry_out(subject: &Subject, memory: &Memory, task: &Task, effect: Effe
             }
         }
         Effect::StoreRecord => records::store_record(subject).await,
+        Effect::KeepRecord => records::keep_record(subject).await,
+        Effect::ForwardRecords(waiting) => records::forward(subject, &waiting).await,
         Effect::PruneRecords(cycles) => records::prune(subject, &cycles).await,
         Effect::StoreSummary => records::store_summary(subject).await,
         other => carry_out_without_plan(shell, memory, run, other).await,
@@ -152,6 +159,7 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
         tokio::time::sleep(AGAIN_AFTER).await;
         return Outcome::Told(Fact::Step(Box::new((key, StepSeen::Absent, None))));
     };
+    let redactor = redaction::load(shell, run).await;
     let (seen, follow) = match task {
         Task::Confirm(_) => {
             let follow = memory.step(&key).follow;
@@ -166,6 +174,7 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
             (begun.seen, begun.follow)
         }
     };
+    let seen = redactor.seen(seen);
     let silent = follow.is_none() && !matches!(seen, StepSeen::Ended(_) | StepSeen::Absent);
     if silent && !matches!(task, Task::Begin(_)) {
         return Outcome::TryAgain;

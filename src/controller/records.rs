@@ -1,39 +1,32 @@
 //! Records and validation: the effects that look at a whole pass or the whole run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{SubsecRound, Utc};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     analysis::Sketch,
     api::{
-        names::{label, reason},
-        status::{self, Failure, Pass, SoakRunStatus},
+        names::reason,
+        status::{self, Failure, RecordRef, SoakRunStatus},
     },
-    cluster::Cluster,
     engine::{self, RecordSeen, Validation},
     results::{
-        self, ConfigMapRecord, CycleRecord, Environment, LogTail, MetricSummary, Moment, RecordPart, RunRef,
-        SectionSummary, StoreError, SuccessRate, SummaryRecord, Verdict,
+        ConfigMapRecord, CycleRecord, Environment, MetricSummary, Moment, Objects, RecordPart, Records, RunRef,
+        SectionSummary, StoreError, Stored, SuccessRate, SummaryRecord, Verdict,
     },
-    steps::{self, RunIdentity},
+    steps,
 };
 
 use super::{
-    manifest,
+    logs, manifest,
     memory::{Fact, Outcome},
     monitors,
     observe::identity,
     perform::Subject,
+    redaction,
 };
-
-/// Logs that are read at the same time.
-const LOG_READERS: usize = 8;
-
-/// Longest annotation that a record tells, in bytes.
-const MAX_ANNOTATION: usize = 256;
 
 /// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
 ///
@@ -55,6 +48,8 @@ pub async fn validate(subject: &Subject) -> Validation {
 async fn tried(subject: &Subject) -> Validation {
     let Subject { shell, plan, run } = subject;
     let identity = identity(run);
+    // Before anything is seen of the run, so that no value of a Secret is.
+    redaction::load(shell, run).await;
     // Who asks for a dry run wants to know how it is now.
     if !run.spec.dry_run && shell.accepted.is_fresh(&plan.digest, &identity.account()) {
         return Validation::Accepted;
@@ -63,27 +58,117 @@ async fn tried(subject: &Subject) -> Validation {
     let scope = engine::scope(plan, run, &status);
     let clusters = shell.memories.of(&identity.uid).clusters(&shell.clusters);
     let answer = steps::validate(plan, &identity, &scope, &clusters, &shell.step_settings).await;
+    if answer == Validation::Accepted
+        && let Err(error) = look_into_store(subject, &status).await
+    {
+        shell.stores.doubt();
+        return Validation::NotYet { reason: reason::STORE_UNAVAILABLE.into(), message: error.to_string() };
+    }
     if answer == Validation::Accepted {
         shell.accepted.note(&plan.digest, &identity.account());
     }
     answer
 }
 
+/// Whether the object store of the run, if it has one, answers and takes its credentials.
+async fn look_into_store(subject: &Subject, status: &SoakRunStatus) -> Result<(), StoreError> {
+    match objects(subject).await? {
+        Some(objects) => objects.probe(&run_ref(subject, status)).await,
+        None => Ok(()),
+    }
+}
+
+async fn objects(subject: &Subject) -> Result<Option<Arc<Objects>>, StoreError> {
+    subject.shell.stores.objects(subject.shell.clusters.own(), &subject.run).await
+}
+
 /// Stores the record of the pass that has ended, with the last lines of each pod's log.
 pub async fn store_record(subject: &Subject) -> Outcome {
+    let objects = objects(subject).await;
+    let objects = match objects {
+        Ok(objects) => objects,
+        Err(error) => {
+            let status = subject.run.status.as_ref().and_then(|status| status.current.as_ref());
+            let Some(place) = status.map(|pass| (pass.section, pass.cycle)) else { return Outcome::Done };
+            return told(failing(&error), |seen| Fact::Record(place, seen));
+        }
+    };
+    let Some((place, record)) = pass_record(subject, objects.as_deref()).await else { return Outcome::Done };
+    let seen = match record {
+        Ok(record) => store(subject, objects.as_deref(), &record).await,
+        Err(error) => failing(&error),
+    };
+    told(seen, |seen| Fact::Record(place, seen))
+}
+
+/// Stores the record of the pass that has ended in a ConfigMap, because the object store does not take it.
+pub async fn keep_record(subject: &Subject) -> Outcome {
+    let Some((place, record)) = pass_record(subject, None).await else { return Outcome::Done };
+    let kept = match record {
+        Ok(record) => subject.shell.stores.config_maps.put(&record).await,
+        Err(error) => Err(error),
+    };
+    let seen = match kept {
+        Ok(stored) => RecordSeen::Kept { digest: stored.digest },
+        Err(error) => failing(&error),
+    };
+    told(seen, |seen| Fact::Record(place, seen))
+}
+
+/// Brings records from their ConfigMaps to the object store, until one is refused.
+pub async fn forward(subject: &Subject, records: &[RecordRef]) -> Outcome {
+    let mut done = Vec::new();
+    for record in records {
+        match forward_one(subject, *record).await {
+            Ok(()) => done.push(*record),
+            Err(error) => {
+                subject.shell.stores.doubt();
+                return Outcome::Failed(Fact::Forwarded(done, Some(error.to_string())));
+            }
+        }
+    }
+    Outcome::Told(Fact::Forwarded(done, None))
+}
+
+async fn forward_one(subject: &Subject, record: RecordRef) -> Result<(), StoreError> {
     let status = subject.run.status.clone().unwrap_or_default();
-    let Some(pass) = &status.current else { return Outcome::Done };
-    let logs = logs(subject, pass).await;
+    let (of, part) = (run_ref(subject, &status), RecordPart::from((record.section, record.cycle)));
+    let Some(objects) = objects(subject).await? else { return Ok(()) };
+    let config_maps = &subject.shell.stores.config_maps;
+    match config_maps.get(&of, part).await? {
+        Some(kept) => {
+            objects.forward(&of, &kept).await?;
+            config_maps.remove(&of, part).await
+        }
+        // An earlier process has done both, and ended before it could say so.
+        None if objects.has(&of, part).await? => Ok(()),
+        None => Err(StoreError::Terminal(format!(
+            "the record {part} that waited in a ConfigMap is gone and not in the store: somebody has deleted it"
+        ))),
+    }
+}
+
+/// What the pass that has ended has to say, and its place. With an object store, the logs of its pods go there first.
+async fn pass_record(
+    subject: &Subject,
+    objects: Option<&Objects>,
+) -> Option<((status::Section, u32), Result<ConfigMapRecord, StoreError>)> {
+    let status = subject.run.status.clone().unwrap_or_default();
+    let pass = status.current.as_ref()?;
+    let place = (pass.section, pass.cycle);
+    let of = run_ref(subject, &status);
+    let logs = match logs::collect(subject, pass, objects.map(|objects| (objects, &of))).await {
+        Ok(logs) => logs,
+        Err(error) => return Some((place, Err(error))),
+    };
     let seen = monitors_seen(subject);
     let failed = pass.outcome != Some(status::Outcome::Succeeded);
     let snapshot = if failed { manifest::snapshot(subject, Moment::Failure).await } else { None };
-    let mut record = CycleRecord::from_pass(&run_ref(subject, &status), pass, &logs, &environment(subject, &status))
+    let mut record = CycleRecord::from_pass(&of, pass, &logs, &environment(subject, &status))
         .with_monitors(monitors::alerts_of(&status, pass), monitors::samples_of(&subject.plan, &status, pass, &seen))
         .with_kinds(|phase, step| Some(subject.plan.leaf(pass.section, phase, step)?.action.kind().to_owned()));
     record.snapshot = snapshot;
-    let place = (pass.section, pass.cycle);
-    let seen = store(subject, &(&record).into()).await;
-    told(seen, |seen| Fact::Record(place, seen))
+    Some((place, Ok((&record).into())))
 }
 
 /// Stores the record of the whole run.
@@ -125,12 +210,45 @@ pub async fn store_summary(subject: &Subject) -> Outcome {
         environment: environment(subject, &status),
         ..SummaryRecord::default()
     };
-    let seen = store(subject, &(&record).into()).await;
+    let seen = match finish(subject, &record).await {
+        Ok(stored) => RecordSeen::Stored { digest: stored.digest },
+        Err(error) => failing(&error),
+    };
     told(seen, Fact::Summary)
 }
 
 fn monitors_seen(subject: &Subject) -> BTreeMap<String, engine::monitor::MonitorSeen> {
     subject.shell.memories.of(subject.run.metadata.uid.as_deref().unwrap_or_default()).monitors_at_work()
+}
+
+/// Stores the summary. In an object store the index follows, and then what the retention no longer keeps goes.
+async fn finish(subject: &Subject, summary: &SummaryRecord) -> Result<Stored, StoreError> {
+    let Some(objects) = objects(subject).await? else {
+        return subject.shell.stores.config_maps.put(&summary.into()).await;
+    };
+    let of = &summary.run;
+    // A process that ended between keeping a record and saying so has left it behind.
+    for left in subject.shell.stores.config_maps.read(of).await? {
+        if left.attempt == of.attempt && left.part != RecordPart::Summary {
+            if !objects.has(of, left.part).await? {
+                objects.forward(of, &left).await?;
+            }
+            subject.shell.stores.config_maps.remove(of, left.part).await?;
+        }
+    }
+    let stored = objects.put(&summary.into()).await?;
+    objects.write_series(of).await?;
+    objects.write_index(of, Utc::now()).await?;
+    let retention = subject.run.spec.results.object_store.as_ref().and_then(|store| store.retention.as_ref());
+    if let Some(retention) = retention {
+        match objects.retire(of, retention, Utc::now()).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "ended runs beyond the retention were deleted from the store"),
+            // The next run that ends tries again.
+            Err(error) => warn!(%error, "ended runs beyond the retention could not be deleted"),
+        }
+    }
+    Ok(stored)
 }
 
 /// How the setup ended, if it did.
@@ -147,7 +265,7 @@ fn setup(status: &SoakRunStatus) -> Option<SectionSummary> {
 pub async fn prune(subject: &Subject, cycles: &[u32]) -> Outcome {
     let status = subject.run.status.clone().unwrap_or_default();
     let of = run_ref(subject, &status);
-    match delete(subject, &of, cycles).await {
+    match subject.shell.stores.config_maps.delete(&of, cycles).await {
         Ok(()) => Outcome::Done,
         Err(error) if error.is_transient() => {
             warn!(%error, "old records could not be deleted yet");
@@ -161,74 +279,30 @@ pub async fn prune(subject: &Subject, cycles: &[u32]) -> Outcome {
     }
 }
 
-async fn delete(subject: &Subject, of: &RunRef, cycles: &[u32]) -> Result<(), StoreError> {
-    let client = &subject.shell.client;
-    let mut others = Vec::new();
-    for cycle in cycles {
-        let name = results::record_name(of, RecordPart::Cycle(*cycle));
-        let known = subject.shell.stored.lock().pop(&name);
-        match known {
-            Some(uid) => results::delete_stored(client.clone(), &of.namespace, &name, &uid).await?,
-            None => others.push(name),
-        }
-    }
-    if !others.is_empty() {
-        results::prune(client.clone(), &of.namespace, &of.uid, &others).await?;
-    }
-    Ok(())
-}
-
-async fn store(subject: &Subject, record: &ConfigMapRecord) -> RecordSeen {
-    let namespace = subject.run.metadata.namespace.as_deref().unwrap_or_default();
+async fn store(subject: &Subject, objects: Option<&Objects>, record: &ConfigMapRecord) -> RecordSeen {
     if crate::switches::without("record-before-count") {
-        let (client, namespace, record) = (subject.shell.client.clone(), namespace.to_owned(), record.clone());
+        let (shell, record) = (subject.shell.clone(), record.clone());
         let digest = record.text().digest().to_owned();
-        tokio::spawn(async move { results::store(client, &namespace, &record).await });
+        tokio::spawn(async move { shell.stores.config_maps.put(&record).await });
         return RecordSeen::Stored { digest };
     }
-    match results::store(subject.shell.client.clone(), namespace, record).await {
-        Ok(stored) => {
-            subject.shell.stored.lock().put(record.name(), stored.uid);
-            RecordSeen::Stored { digest: stored.digest }
-        }
-        Err(error) => {
-            warn!(%error, "a record could not be stored yet");
-            RecordSeen::Failing { message: error.to_string() }
-        }
+    let stored = match objects {
+        Some(objects) => objects.put(record).await,
+        None => subject.shell.stores.config_maps.put(record).await,
+    };
+    match stored {
+        Ok(stored) => RecordSeen::Stored { digest: stored.digest },
+        Err(error) => failing(&error),
     }
+}
+
+fn failing(error: &StoreError) -> RecordSeen {
+    warn!(%error, "a record could not be stored yet");
+    RecordSeen::Failing { message: error.to_string() }
 }
 
 fn told(seen: RecordSeen, fact: impl FnOnce(RecordSeen) -> Fact) -> Outcome {
-    match seen {
-        RecordSeen::Stored { .. } => Outcome::Told(fact(seen)),
-        failing => Outcome::Failed(fact(failing)),
-    }
-}
-
-async fn logs(subject: &Subject, pass: &Pass) -> BTreeMap<String, LogTail> {
-    let identity = identity(&subject.run);
-    let clusters = subject.shell.memories.of(&identity.uid).clusters(&subject.shell.clusters);
-    let steps = pass.phases.iter().flat_map(|phase| &phase.steps);
-    let pods: Vec<(String, &Cluster)> = steps
-        .filter_map(|step| Some((step.pod.clone()?, clusters.get(step.target.as_deref().unwrap_or_default()).ok()?)))
-        .collect();
-    // Boxed, because the compiler can't prove a stream of borrowing closures to be Send.
-    let reads: Vec<BoxFuture<'_, _>> =
-        pods.into_iter().map(|(pod, cluster)| log(cluster, &identity, pod).boxed()).collect();
-    stream::iter(reads).buffer_unordered(LOG_READERS).filter_map(std::future::ready).collect().await
-}
-
-async fn log(cluster: &Cluster, identity: &RunIdentity, pod: String) -> Option<(String, LogTail)> {
-    match steps::tail(cluster, identity, &pod, None, steps::MAX_LOG_LINES, steps::MAX_LOG_BYTES).await {
-        Ok(tail) => {
-            let bytes = tail.text.len() as u64;
-            Some((pod, LogTail { text: tail.text, truncated: tail.truncated, bytes }))
-        }
-        Err(failure) => {
-            warn!(pod, %failure, "a log could not be read");
-            None
-        }
-    }
+    if seen.digest().is_some() { Outcome::Told(fact(seen)) } else { Outcome::Failed(fact(seen)) }
 }
 
 fn metric(name: &str, sketch: &Sketch) -> Option<MetricSummary> {
@@ -253,18 +327,12 @@ fn run_ref(subject: &Subject, status: &SoakRunStatus) -> RunRef {
 
 fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {
     let Subject { shell, plan, run } = subject;
-    let annotation = |key: &str| {
-        let value = run.metadata.annotations.as_ref()?.get(key)?;
-        Some(value[..value.floor_char_boundary(MAX_ANNOTATION)].to_owned())
-    };
     Environment {
         kubernetes_version: shell.kubernetes_version.clone(),
         operator_version: env!("CARGO_PKG_VERSION").into(),
         parameters: plan.parameters.clone(),
         spec_digest: status.spec_digest.clone(),
         spec_generation: run.metadata.generation.unwrap_or(0),
-        git_commit: annotation(label::GIT_COMMIT),
-        requested_by: annotation(label::REQUESTED_BY),
         roles: status.roles.clone(),
         targets: status
             .targets

@@ -141,6 +141,7 @@ impl Visit<'_> {
     async fn go(mut self) -> Result<Action, ReconcileError> {
         for _ in 0..MAX_ROUNDS {
             let seen = observe::observe(self.shell, &self.plan, &self.run, self.memory);
+            self.memory.streams().follow(self.shell, &self.run, &self.memory.clusters(&self.shell.clusters));
             // The status keeps milliseconds: finer times would differ after being read back.
             let now = Utc::now().trunc_subsecs(3);
             let plan = self.plan.as_deref().map_err(|error| &**error);

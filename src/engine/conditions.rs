@@ -6,7 +6,7 @@ use crate::api::{
     status::{Pass, RunPhase, Section, SoakRunStatus, StepState},
 };
 
-use super::{Context, Plan, monitor, text, verdict};
+use super::{Context, Plan, monitor, records, text, verdict};
 
 /// Derives everything that is only told from everything that is known. It runs last in each decision.
 pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context: &Context<'_>) {
@@ -16,7 +16,7 @@ pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context:
     if let Some(plan) = plan {
         status.success_rate = verdict::shown_rate(plan, status);
     }
-    let (word, message) = words(status, context);
+    let (word, message) = words(plan, status, context);
     status.reason = word;
     status.message = message;
     let found = conditions(status);
@@ -38,6 +38,9 @@ pub(super) fn describe(plan: Option<&Plan>, status: &mut SoakRunStatus, context:
     }
     if let Some((holds, word, message)) = alerting {
         set(condition_type::ALERTING, holds, word.into(), message);
+    }
+    if let Some(stored) = plan.and_then(|plan| records::condition(plan, status, context)) {
+        condition::set(&mut status.conditions, stored);
     }
 }
 
@@ -61,7 +64,7 @@ fn is_blocked(status: &SoakRunStatus) -> bool {
     ![reason::PENDING, reason::VALIDATING, reason::SUSPENDED].contains(&status.reason.as_str())
 }
 
-fn words(status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
+fn words(plan: Option<&Plan>, status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
     if status.phase.is_final() {
         return verdict::final_words(status);
     }
@@ -80,13 +83,16 @@ fn words(status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {
             _ if status.validated => (reason::WAITING_FOR_KEY.into(), waiting(status)),
             _ => (reason::VALIDATING.into(), "the spec is tried on the server".into()),
         },
-        _ => (reason::RUNNING.into(), activity(status)),
+        _ => (reason::RUNNING.into(), activity(plan, status)),
     }
 }
 
 /// What a person would want to know first: what is waited for, and how it went last time.
-fn activity(status: &SoakRunStatus) -> String {
+fn activity(plan: Option<&Plan>, status: &SoakRunStatus) -> String {
     if let Some(pass) = &status.current {
+        if pass.outcome.is_some() && plan.is_some_and(|plan| records::is_paused(plan, status)) {
+            return "paused: no more records may wait for the object store".into();
+        }
         if pass.outcome.is_some() {
             return "the record is being stored".into();
         }

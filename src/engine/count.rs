@@ -7,7 +7,7 @@ use crate::{
     },
 };
 
-use super::{Context, Effect, NoteType, Plan, RecordSeen, monitor, targets, text};
+use super::{Context, Effect, NoteType, Plan, monitor, targets, text};
 
 /// Takes the pass into account. Its record must have been seen stored.
 pub(super) fn count(plan: &Plan, pass: Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) {
@@ -35,7 +35,7 @@ pub(super) fn count(plan: &Plan, pass: Pass, status: &mut SoakRunStatus, context
 }
 
 fn cycle(plan: &Plan, pass: &Pass, outcome: Outcome, status: &mut SoakRunStatus, context: &mut Context<'_>) {
-    let RecordSeen::Stored { digest } = &context.seen.record else { return };
+    let Some(digest) = context.seen.record.digest().map(str::to_owned) else { return };
     let counts = &mut status.cycles;
     counts.completed += 1;
     match outcome {
@@ -62,7 +62,7 @@ fn cycle(plan: &Plan, pass: &Pass, outcome: Outcome, status: &mut SoakRunStatus,
         }),
         started_at: pass.started_at,
         millis: (finished - pass.started_at).num_milliseconds().max(0),
-        digest: digest.clone(),
+        digest,
     });
     measure(pass, outcome, finished, status);
     targets::rotate(plan, outcome, status, context);
@@ -118,8 +118,11 @@ fn record(status: &mut SoakRunStatus, name: &str, value: f64) {
     metric.sketch = sketch.to_string();
 }
 
-/// Applies the retention to the list of kept records and asks for the deletion of what falls out.
+/// Applies the retention to the list of kept records and asks for the deletion of what falls out. An object store keeps all.
 fn keep(plan: &Plan, cycle: u32, outcome: Outcome, status: &mut SoakRunStatus, context: &mut Context<'_>) {
+    if plan.max_waiting.is_some() {
+        return;
+    }
     let (kept, limit) = match outcome {
         Outcome::Succeeded => (&mut status.records.passed, plan.retention.passed),
         Outcome::Failed | Outcome::Inconclusive => (&mut status.records.failed, plan.retention.failed),

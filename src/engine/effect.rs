@@ -1,6 +1,6 @@
 //! What the engine asks the shell to do, as plain data.
 
-use crate::api::status::HeldObject;
+use crate::api::status::{HeldObject, RecordRef};
 
 use super::seen::StepKey;
 
@@ -59,6 +59,10 @@ pub enum Effect {
     ReleaseLock(String),
     /// Store the record of the pass at work.
     StoreRecord,
+    /// Store the record of the pass at work in a ConfigMap, because the object store does not take it.
+    KeepRecord,
+    /// Bring these records from their ConfigMaps to the object store, in this order.
+    ForwardRecords(Vec<RecordRef>),
     /// Delete the records of these cycles of the current attempt of the run.
     PruneRecords(Vec<u32>),
     /// Store the record of the whole run.

@@ -22,6 +22,7 @@ mod lock;
 mod objects;
 mod pass;
 mod phase;
+mod records;
 mod run;
 mod scope;
 mod step;
@@ -43,7 +44,7 @@ pub use effect::{Effect, Note, NoteType};
 pub use objects::{held_name, is_from_further_on};
 pub use plan::{Plan, PlanError};
 pub use scope::scope;
-pub use seen::{LockSeen, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen, Validation};
+pub use seen::{Forwarding, LockSeen, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen, Validation};
 pub use verdict::{End, Summary, ending, summarize};
 
 /// What to do next.

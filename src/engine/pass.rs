@@ -9,11 +9,11 @@ use crate::api::{
 };
 
 use super::{
-    Context, Effect, NoteType, Plan, RecordSeen, Rules, StepKey, backoff, count,
+    Context, NoteType, Plan, RecordSeen, Rules, StepKey, backoff, count,
     expr::Scope,
     monitor, objects,
     phase::{self, Surroundings},
-    run, scope, step,
+    records, run, scope, step,
 };
 
 /// How long storing a record is tried; a run must end some day.
@@ -40,7 +40,7 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
         let scope = scope::in_pass(plan, context.run, status, &pass);
         run_phases(plan, &mut pass, &scope, status, context);
     }
-    if pass.outcome.is_some() && record(&pass, status, context) {
+    if pass.outcome.is_some() && record(plan, &pass, status, context) {
         count::count(plan, pass, status, context);
         return;
     }
@@ -152,7 +152,7 @@ fn end(pass: &mut Pass, failure: Option<Failure>, rules: &Rules, status: &SoakRu
 }
 
 /// Whether the record of the ended pass is stored; asks for that if it is not. Objects that were made for the cycle go first.
-fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
+fn record(plan: &Plan, pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) -> bool {
     let scopes: &[DeleteAfter] = match pass.section {
         Section::Cycle => &[DeleteAfter::Phase, DeleteAfter::Cycle],
         _ => &[DeleteAfter::Phase],
@@ -163,6 +163,10 @@ fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) ->
     let about_this = context.seen.record_of == (pass.section, pass.cycle);
     match &context.seen.record {
         RecordSeen::Stored { .. } if about_this => return true,
+        RecordSeen::Kept { .. } if about_this => {
+            records::waits(pass, status);
+            return true;
+        }
         // A namespace that is going away takes no more records, and must not wait for one.
         RecordSeen::Failing { .. } if about_this && context.deleting() => return true,
         RecordSeen::Failing { message } if about_this => {
@@ -179,6 +183,8 @@ fn record(pass: &Pass, status: &mut SoakRunStatus, context: &mut Context<'_>) ->
         }
         _ => {}
     }
-    context.ask(Effect::StoreRecord);
+    let failing = about_this && matches!(context.seen.record, RecordSeen::Failing { .. });
+    let effect = records::storing(plan, failing, status);
+    context.ask(effect);
     false
 }

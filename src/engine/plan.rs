@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{
     Duration, Phase, SoakRunSpec, Step,
+    object_store::DEFAULT_MAX_WAITING,
     phase::Retry,
     soakrun::{FailurePolicy, Retention},
     status::{MAX_STEPS, Section},
@@ -111,8 +112,10 @@ pub struct Plan {
     pub cooldown: Duration,
     /// The failure policy.
     pub failure_policy: FailurePolicy,
-    /// Which records are kept.
+    /// Which records are kept in ConfigMaps.
     pub retention: Retention,
+    /// With an object store: how many records may wait for it.
+    pub max_waiting: Option<usize>,
     /// What the run must show.
     pub criteria: CriteriaPlan,
     /// The clusters that steps work on, and their roles.
@@ -223,6 +226,10 @@ impl Plan {
             cooldown: cooldown.unwrap_or(Duration::ZERO),
             failure_policy: failure_policy.clone(),
             retention: results.retention.clone(),
+            max_waiting: results
+                .object_store
+                .as_ref()
+                .map(|store| usize::try_from(store.max_waiting.unwrap_or(DEFAULT_MAX_WAITING)).unwrap_or(usize::MAX)),
             criteria: CriteriaPlan::parse(criteria, *cycles)?,
             targets,
             exclusive: exclusive.as_ref().map(|exclusive| exclusive.key.clone()),

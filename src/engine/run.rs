@@ -24,7 +24,7 @@ use crate::api::{
 
 use super::{
     Context, Effect, NoteType, Plan, PlanError, RecordSeen, StepKey, Validation, conditions, lock, monitor, objects,
-    pass, targets, text, verdict,
+    pass, records, targets, text, verdict,
 };
 
 /// How long a run waits for rights, accounts and kinds that it needs before it gives up.
@@ -47,6 +47,8 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
     }
     targets::observe(plan, status, context);
     monitor::advance(plan, status, context);
+    let waiting = status.records.waiting.len();
+    records::arrived(status, context);
     for round in 0..=MAX_ROUNDS {
         let before = status.clone();
         turn(plan, status, context);
@@ -57,6 +59,7 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
             context.wake(context.now);
         }
     }
+    records::forward(waiting, status, context);
     objects::retire_pods(status, context);
     keep_live_effects(status, context);
     conditions::describe(Some(plan), status, context);
@@ -323,7 +326,16 @@ pub(super) fn end_run(status: &mut SoakRunStatus, reason: &str, message: &str, c
 
 /// Stores the summary, then gives the verdict.
 fn finish_by_ending(status: &mut SoakRunStatus, context: &mut Context<'_>) {
-    if status.started_at.is_some() {
+    if status.started_at.is_some() && !context.deleting() && !status.records.waiting.is_empty() {
+        if !summary_is_overdue(status, context) {
+            return;
+        }
+        let why = context.seen.forwarding.failure.clone().unwrap_or_default();
+        let message =
+            format!("{} records wait for the object store since an hour: {why}", status.records.waiting.len());
+        status.ending =
+            Some(Ending { reason: reason::INFRA_ERROR.into(), message: text::cut(&message, 1_024), at: context.now });
+    } else if status.started_at.is_some() {
         match context.seen.summary.clone() {
             RecordSeen::Stored { digest } => status.records.summary = Some(digest),
             RecordSeen::Failing { message } if context.deleting() || summary_is_overdue(status, context) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::api::status::{Failure, OutputValue, Section};
+use crate::api::status::{Failure, OutputValue, RecordRef, Section};
 
 use super::monitor::MonitorSeen;
 
@@ -124,11 +124,35 @@ pub enum RecordSeen {
         /// `sha256:…`
         digest: String,
     },
+    /// In a ConfigMap, read back, with this digest, until the object store takes it.
+    Kept {
+        /// `sha256:…`
+        digest: String,
+    },
     /// The last try failed; the shell goes on trying.
     Failing {
         /// What the store said.
         message: String,
     },
+}
+
+impl RecordSeen {
+    /// The digest of a record that will not be lost any more.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Stored { digest } | Self::Kept { digest } => Some(digest),
+            Self::Missing | Self::Failing { .. } => None,
+        }
+    }
+}
+
+/// What is known of the records that wait for the object store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Those that are in the store by now.
+    pub done: Vec<RecordRef>,
+    /// What the store said when it last refused one.
+    pub failure: Option<String>,
 }
 
 /// A pod of the run that is in the cluster.
@@ -192,6 +216,8 @@ pub struct Seen {
     pub record: RecordSeen,
     /// The record of the whole run.
     pub summary: RecordSeen,
+    /// The records that wait for the object store.
+    pub forwarding: Forwarding,
     /// Names (see [`held_name`](super::held_name)) of held objects that are known to be gone, or not the run's.
     pub released: Vec<String>,
     /// The targets by name. One that is not here counts as reachable.

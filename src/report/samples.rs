@@ -103,6 +103,7 @@ fn pass(
             node: Some(format!("node-{}", 1 + cycle % 3)),
             exit_code: Some(0),
             log: None,
+            rerun: None,
             past: Vec::new(),
         };
         let mut steps = vec![step(if *name == "switch" { "load" } else { "check" }, "pod", now, now + seconds)];
@@ -189,6 +190,7 @@ fn fail(cycle: &mut CycleRecord, number: u32) {
     step.message.clone_from(&failure.message);
     step.exit_code = Some(3);
     step.log = Some(LogRecord {
+        file: None,
         text: format!(
             "connecting to replica-{}:5432\nverifying 400 keys written in cycle {number}\nkey k-{number}-017: expected 41, found nothing\n</pre><script>alert(1)</script>\nverify: 1 of 400 keys is missing\n",
             number % 3

@@ -11,8 +11,9 @@ use reqwest::{
 };
 use serde_json::{Map, Value, json};
 
-pub use address::is_local;
 use address::{Guard, Refused, check_literal};
+
+pub use address::is_local;
 
 /// Most of a body that is read; the rest is not looked at.
 const MAX_BODY: usize = 1_048_576;
@@ -109,6 +110,22 @@ fn client(authority: Option<&str>, local: bool) -> Result<Client, RequestFailure
         RequestFailure::certain("InfraError", format!("no HTTP client could be made: {}", innermost(&error)))
     })?;
     Ok(if authority.is_none() { slot.get_or_init(|| client).clone() } else { client })
+}
+
+/// A client for calls to other servers than an API server, each of which ends within `timeout`. It follows no redirect, and
+/// connects to no name that leads to an address of the operator's own host or link unless `local`; what is written as an
+/// address is the caller's to check, by [`is_local`].
+///
+/// Errors: there is no TLS to be had.
+pub fn bounded_client(timeout: Duration, local: bool) -> Result<Client, reqwest::Error> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder()
+        .user_agent(concat!("soak-operator/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout)
+        .no_proxy()
+        .redirect(redirect::Policy::none());
+    if local { builder } else { builder.dns_resolver(Guard::new()) }.build()
 }
 
 /// A redirect is followed on the same host only: another host is another system, and must not get the headers.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::api::status::{Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, StepState, StepStatus};
+use crate::api::status::{
+    Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, Section, StepState, StepStatus,
+};
 
 use super::{
     record::{CycleRecord, CycleSchema, Environment, LogRecord, PhaseRecord, RunRef, StepRecord},
@@ -25,6 +27,8 @@ pub struct LogTail {
     pub truncated: bool,
     /// How long the log was, in bytes, as far as it was read.
     pub bytes: u64,
+    /// Where all of it is in the object store.
+    pub file: Option<String>,
 }
 
 impl CycleRecord {
@@ -34,7 +38,7 @@ impl CycleRecord {
     pub fn from_pass(run: &RunRef, pass: &Pass, logs: &BTreeMap<String, LogTail>, environment: &Environment) -> Self {
         // Destructured in full: what the status learns to tell must be decided on here.
         let Pass { section, cycle, started_at, deadline: _, phases, outcome, failure, finished_at } = pass;
-        Self {
+        let mut record = Self {
             schema: CycleSchema::V1,
             run: run.clone(),
             section: *section,
@@ -51,8 +55,23 @@ impl CycleRecord {
             snapshot: None,
             alerts: Vec::new(),
             monitors: Vec::new(),
+        };
+        for phase in &mut record.phases {
+            for step in phase.steps.iter_mut().filter(|step| step.state == StepState::Failed) {
+                step.rerun = Some(rerun(run, *section, *cycle, &phase.name, &step.name));
+            }
         }
+        record
     }
+}
+
+/// What a person types to see a step fail again without all that came before it.
+fn rerun(run: &RunRef, section: Section, cycle: u32, phase: &str, step: &str) -> String {
+    let RunRef { name, namespace, attempt, .. } = run;
+    let which = if section == Section::Cycle { format!(" --cycle {cycle}") } else { String::new() };
+    format!(
+        "kubectl soak step {name} {phase}/{step} --namespace {namespace} --attempt {attempt}{which} | kubectl create -f -"
+    )
 }
 
 fn phase_record(phase: &PhaseStatus, logs: &BTreeMap<String, LogTail>) -> PhaseRecord {
@@ -125,6 +144,7 @@ fn step_record(step: &StepStatus, logs: &BTreeMap<String, LogTail>) -> StepRecor
         node: node.as_deref().map(|node| cut(node, WORD)),
         exit_code: *exit_code,
         log: pod.as_ref().and_then(|pod| logs.get(pod)).map(log_record),
+        rerun: None,
         past: past.iter().map(past_attempt).collect(),
     }
 }
@@ -179,7 +199,7 @@ fn failure_record(failure: &Failure) -> Failure {
 }
 
 fn log_record(tail: &LogTail) -> LogRecord {
-    LogRecord { text: tail.text.clone(), truncated: tail.truncated, bytes: tail.bytes }
+    LogRecord { text: tail.text.clone(), truncated: tail.truncated, bytes: tail.bytes, file: tail.file.clone() }
 }
 
 /// A clock that was set back gives no negative time.
@@ -195,7 +215,7 @@ mod tests {
     fn record() -> CycleRecord {
         let logs = BTreeMap::from([(
             "switchover-load-c12-a".to_owned(),
-            LogTail { text: "done\n".into(), truncated: true, bytes: 70_000 },
+            LogTail { text: "done\n".into(), truncated: true, bytes: 70_000, file: None },
         )]);
         CycleRecord::from_pass(&run(), &pass(), &logs, &environment())
     }
@@ -227,6 +247,20 @@ mod tests {
         assert_eq!(output(&OutputValue::Number(f64::NAN)), OutputValue::Text("NaN".into()));
         assert_eq!(output(&OutputValue::Number(f64::NEG_INFINITY)), OutputValue::Text("-inf".into()));
         assert_eq!(output(&OutputValue::Number(0.5)), OutputValue::Number(0.5));
+    }
+
+    #[test]
+    fn a_failed_step_tells_how_to_run_it_alone() {
+        let mut failed = pass();
+        failed.phases[0].steps[0].state = StepState::Failed;
+        let record = CycleRecord::from_pass(&run(), &failed, &BTreeMap::new(), &environment());
+        assert_eq!(
+            record.phases[0].steps[0].rerun.as_deref(),
+            Some(
+                "kubectl soak step switchover activation/load --namespace soak --attempt 1 --cycle 12 | kubectl create -f -"
+            )
+        );
+        assert_eq!(record.phases[1].steps[0].rerun, None);
     }
 
     #[test]

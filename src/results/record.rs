@@ -48,12 +48,6 @@ pub struct Environment {
     pub spec_digest: String,
     /// Generation of the spec.
     pub spec_generation: i64,
-    /// The commit that the run's manifest is from, as its annotation `soak.dev/git-commit` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git_commit: Option<String>,
-    /// Who asked for the run, as its annotation `soak.dev/requested-by` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_by: Option<String>,
     /// The target that played each role.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, String>,
@@ -74,6 +68,9 @@ pub struct LogRecord {
     pub truncated: bool,
     /// How long the log was, in bytes, as far as it was read.
     pub bytes: u64,
+    /// Where all of it is in the object store, below the attempt's folder, as gzip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What came of one step.
@@ -138,6 +135,9 @@ pub struct StepRecord {
     /// The end of the last attempt's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogRecord>,
+    /// Of a step that failed: the command that runs it alone, with the same inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<String>,
     /// Earlier attempts, oldest first, the newest five.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<PastAttempt>,

@@ -117,7 +117,7 @@ pub(super) fn pass() -> Pass {
 pub(super) fn record() -> CycleRecord {
     let logs = BTreeMap::from([(
         "switchover-load-c12-a".to_owned(),
-        LogTail { text: "warming up\n812.5 requests/s\n".into(), truncated: false, bytes: 29 },
+        LogTail { text: "warming up\n812.5 requests/s\n".into(), truncated: false, bytes: 29, file: None },
     )]);
     CycleRecord::from_pass(&run(), &pass(), &logs, &environment())
 }

@@ -2,11 +2,15 @@
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-use super::{record::CycleRecord, summary::SummaryRecord};
+use super::{index::Index, record::CycleRecord, summary::SummaryRecord};
 
 /// The schemas as files of `docs/schemas`: name and text of each.
 pub fn schemas() -> Vec<(&'static str, String)> {
-    vec![("cycle-record.v1.json", schema::<CycleRecord>()), ("summary-record.v1.json", schema::<SummaryRecord>())]
+    vec![
+        ("cycle-record.v1.json", schema::<CycleRecord>()),
+        ("summary-record.v1.json", schema::<SummaryRecord>()),
+        ("index.v1.json", schema::<Index>()),
+    ]
 }
 
 fn schema<T: JsonSchema>() -> String {

@@ -154,10 +154,21 @@ pub async fn prune(client: Client, namespace: &str, run_uid: &str, names: &[Stri
     Ok(pruned)
 }
 
+/// Reads one record by its name; none if it is not there or is none.
+pub(super) async fn get(client: Client, namespace: &str, name: &str) -> Result<Option<StoredRecord>, StoreError> {
+    let api: Api<ConfigMap> = Api::namespaced(client, namespace);
+    let doing = format!("reading the record {namespace}/{name}");
+    match call(api.get(name), &doing, namespace).await {
+        Ok(map) => Ok(stored_record(map)),
+        Err(Failed::Missing) => Ok(None),
+        Err(failure) => Err(failure.into_error(&doing)),
+    }
+}
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// The name of its ConfigMap.
+    /// The name of its ConfigMap, or its path in the object store.
     pub name: String,
     /// The attempt of the run.
     pub attempt: u32,

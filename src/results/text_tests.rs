@@ -187,7 +187,7 @@ fn built(kind: &PassKind) -> CycleRecord {
         let pod = format!("{}{index:03}", "p".repeat(60));
         logs.insert(
             pod.clone(),
-            LogTail { text: text(step_kind.unit, step_kind.log), truncated: true, bytes: u64::MAX },
+            LogTail { text: text(step_kind.unit, step_kind.log), truncated: true, bytes: u64::MAX, file: None },
         );
         steps.push(step(step_kind, pod));
     }

@@ -1,8 +1,8 @@
-//! The end of a container's log, read as the tenant.
+//! What a container has printed, read as the tenant.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use futures::AsyncReadExt;
+use futures::{AsyncRead, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::LogParams};
 
@@ -20,6 +20,12 @@ pub const MAX_BYTES: usize = 4_096;
 const MAX_READ: usize = 1_048_576;
 /// How long reading may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+/// Of a whole log, so many bytes of its beginning and as many of its end are kept.
+const MAX_HALF: usize = 1_048_576;
+/// A longer line may be cut: the kubelet's own are at most so long.
+const MAX_LINE: usize = 16_384;
+/// How long reading a whole log may take.
+const WHOLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// The end of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,15 +49,9 @@ pub async fn tail(
     lines: u32,
     bytes: usize,
 ) -> Result<LogTail, ApiFailure> {
-    let client = cluster
-        .tenants
-        .client(&run.account())
-        .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
-    let pods: Api<Pod> = Api::namespaced(client, &run.namespace);
-    // The server wants a name as soon as there are several containers.
-    let first = || Some(cluster.pods.find(&run.uid, pod)?.main.as_ref()?.name.clone());
+    let pods = pods(cluster, run)?;
     let params = LogParams {
-        container: container.map(Into::into).or_else(first),
+        container: container.map(Into::into).or_else(|| main_container(cluster, run, pod)),
         tail_lines: Some(i64::from(lines.min(MAX_LINES))),
         ..LogParams::default()
     };
@@ -68,13 +68,132 @@ pub async fn tail(
         }
         Ok(end.into_tail())
     };
-    tokio::time::timeout(READ_LIMIT, read).await.unwrap_or_else(|_| {
-        Err(ApiFailure {
+    within(READ_LIMIT, read).await
+}
+
+/// All that a container has printed to stdout and stderr, within a bound: its beginning, its end, and how much is missing between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeLog {
+    half: usize,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    bytes: u64,
+}
+
+/// Reads the log of a pod's first container from its beginning: at most a mebibyte of its head and one of its tail, as far as
+/// the node still has it.
+pub async fn whole(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<WholeLog, ApiFailure> {
+    let read = async {
+        let mut stream = open(cluster, run, pod, false).await?;
+        let mut log = WholeLog::default();
+        let mut chunk = vec![0; 65_536];
+        loop {
+            let count = stream.read(&mut chunk).await.map_err(kube::Error::ReadEvents)?;
+            if count == 0 {
+                return Ok(log);
+            }
+            log.push(&chunk[..count]);
+        }
+    };
+    within(WHOLE_LIMIT, read).await
+}
+
+/// The log of a pod's first container from its beginning, which ends when the container does.
+///
+/// Reading may be given up at any time without losing a byte.
+pub async fn stream(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<LogStream, ApiFailure> {
+    within(READ_LIMIT, open(cluster, run, pod, true)).await
+}
+
+/// What a container prints.
+pub type LogStream = Pin<Box<dyn AsyncRead + Send>>;
+
+async fn open(cluster: &Cluster, run: &RunIdentity, pod: &str, follow: bool) -> Result<LogStream, kube::Error> {
+    let params = LogParams { container: main_container(cluster, run, pod), follow, ..LogParams::default() };
+    let pods = pods(cluster, run).map_err(|failure| kube::Error::Service(failure.message.into()))?;
+    Ok(Box::pin(pods.log_stream(pod, &params).await?))
+}
+
+impl Default for WholeLog {
+    fn default() -> Self {
+        Self::new(MAX_HALF)
+    }
+}
+
+impl WholeLog {
+    const fn new(half: usize) -> Self {
+        Self { half, head: Vec::new(), tail: Vec::new(), bytes: 0 }
+    }
+
+    /// Takes in what was printed next.
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.bytes += chunk.len() as u64;
+        let room = self.half.saturating_sub(self.head.len()).min(chunk.len());
+        self.head.extend_from_slice(&chunk[..room]);
+        self.tail.extend_from_slice(&chunk[room..]);
+        // Moved rarely, so that a long log costs one copy.
+        if self.tail.len() > 2 * self.half {
+            let excess = self.tail.len() - self.half;
+            self.tail.drain(..excess);
+        }
+    }
+
+    /// How long the log was so far, in bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its last lines.
+    pub fn tail(&self) -> LogTail {
+        let mut end = End::new(MAX_BYTES);
+        for part in [&self.head, &self.tail] {
+            end.push(&part[part.len().saturating_sub(MAX_BYTES + 1)..]);
+        }
+        let cut = end.read < usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let LogTail { text, truncated } = end.into_tail();
+        let start = text.rmatch_indices('\n').nth(MAX_LINES as usize).map_or(0, |(newline, _)| newline + 1);
+        LogTail { text: text[start..].to_owned(), truncated: truncated || cut || start > 0 }
+    }
+
+    /// All of it as one text, with the cut marked. It is cut between lines, so that a value that must not be shown is whole
+    /// wherever it is, and can be found.
+    pub fn text(&self) -> String {
+        let tail = &self.tail[self.tail.len().saturating_sub(self.half)..];
+        if self.bytes <= (self.head.len() + tail.len()) as u64 {
+            return String::from_utf8_lossy(&[self.head.as_slice(), tail].concat()).into_owned();
+        }
+        let end = self.head.iter().rev().take(MAX_LINE).position(|byte| *byte == b'\n').unwrap_or(MAX_LINE);
+        let head = &self.head[..self.head.len().saturating_sub(end)];
+        let start = tail.iter().take(MAX_LINE).position(|byte| *byte == b'\n').map_or(MAX_LINE, |newline| newline + 1);
+        let tail = &tail[start.min(tail.len())..];
+        let missing = self.bytes - (head.len() + tail.len()) as u64;
+        let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        format!("{head}[soak: {missing} bytes are left out here]\n{tail}")
+    }
+}
+
+fn pods(cluster: &Cluster, run: &RunIdentity) -> Result<Api<Pod>, ApiFailure> {
+    let client = cluster
+        .tenants
+        .client(&run.account())
+        .map_err(|error| ApiFailure::definite(Class::Invalid, error.to_string()))?;
+    Ok(Api::namespaced(client, &run.namespace))
+}
+
+/// The server wants a name as soon as there are several containers.
+fn main_container(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Option<String> {
+    Some(cluster.pods.find(&run.uid, pod)?.main.as_ref()?.name.clone())
+}
+
+async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiFailure> {
+    match tokio::time::timeout(limit, read).await {
+        Ok(read) => read.map_err(ApiFailure::from),
+        Err(_) => Err(ApiFailure {
             class: Class::Transient,
-            message: format!("the log could not be read within {} s", READ_LIMIT.as_secs()),
+            message: format!("the log could not be read within {} s", limit.as_secs()),
             ambiguous: false,
-        })
-    })
+        }),
+    }
 }
 
 /// Keeps the last bytes of what is pushed.
@@ -126,6 +245,44 @@ mod tests {
             end.push(chunk);
         }
         end.into_tail()
+    }
+
+    fn whole(text: &str, half: usize) -> WholeLog {
+        let mut log = WholeLog::new(half);
+        text.as_bytes().chunks(7).for_each(|chunk| log.push(chunk));
+        log
+    }
+
+    #[test]
+    fn a_whole_log_keeps_its_beginning_and_its_end_and_tells_what_is_missing() {
+        let lines: String = (0..100).map(|number| format!("{number:02}\n")).collect();
+        let log = whole(&lines, 10);
+        assert_eq!(log.bytes(), 300);
+        assert_eq!(log.text(), "00\n01\n02\n[soak: 282 bytes are left out here]\n97\n98\n99\n");
+        assert_eq!(whole("all of it, ä little möre", 14).text(), "all of it, ä little möre");
+        assert_eq!(whole("all of it", 100).text(), "all of it");
+    }
+
+    #[test]
+    fn a_whole_log_is_never_cut_in_the_middle_of_a_value() {
+        for at in 0..40 {
+            let text = format!("{}\nsecret-value\n{}", "x".repeat(at), "y\n".repeat(60));
+            let kept = whole(&text, 30).text();
+            let whole = kept.replace("secret-value", "");
+            assert!(!whole.contains("sec") && !whole.contains("lue"), "{at}: {kept}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_whole_log_is_what_the_server_would_have_told() {
+        let lines: String = (0..3_000).map(|number| format!("line {number}\n")).collect();
+        let end = whole(&lines, 8_192).tail();
+        assert!(
+            end.truncated && end.text.starts_with("line 2950\n") && end.text.ends_with("line 2999\n"),
+            "{}",
+            end.text
+        );
+        assert_eq!(whole("one\ntwo", 8_192).tail(), LogTail { text: "one\ntwo".into(), truncated: false });
     }
 
     #[test]

@@ -44,7 +44,7 @@ use rights::Use;
 use trial::Untried;
 
 pub use context::{Begun, Follow, RunIdentity, Settings, StepContext};
-pub use logs::{LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, tail};
+pub use logs::{LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, WholeLog, stream, tail, whole};
 pub use pod::{coordinates_key, delete_pod, gives_up_at, pods_seen};
 pub use release::{Released, release};
 pub use validate::validate;

@@ -66,6 +66,11 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Build a program from its pinned Go modules if need be; the last line on stdout is its path.
+    Tool {
+        /// Its name, such as versitygw, the S3 server that tests use.
+        name: String,
+    },
     /// Build the operator's image; the last line on stdout is the OCI tar's path.
     Image,
     /// Kubernetes on this machine, from source.
@@ -149,6 +154,10 @@ fn run(command: Command) -> Result<()> {
         Command::Mutants(options) => mutants::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
+        Command::Tool { name } => {
+            println!("{}", tools::path(&name)?.display());
+            Ok(())
+        }
         Command::Image => {
             println!("{}", operator_image::build()?.tar.display());
             Ok(())

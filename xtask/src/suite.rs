@@ -67,7 +67,9 @@ fn against(cluster: &cluster::Running) -> Result<()> {
     cluster.load_image(&part("Toxiproxy", toxiproxy::build)?)?;
     let helm = part("helm", || tools::path("helm"))?;
     let prometheus = part("Prometheus", tools::prometheus)?;
+    let versitygw = part("an S3 server", || tools::path("versitygw"))?;
     let environment = [
+        ("SOAK_TEST_VERSITYGW", text(&versitygw)),
         ("SOAK_TEST_KUBECONFIG", text(&cluster.kubeconfig)),
         ("SOAK_TEST_KUBECTL", text(&cluster.kubectl)),
         ("SOAK_TEST_HELM", text(&helm)),

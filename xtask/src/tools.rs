@@ -41,6 +41,7 @@ const TOOLS: &[Tool] = &[
     tool("coredns", "coredns", "github.com/coredns/coredns"),
     tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
+    tool("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
     tool("toxiproxy-server", "toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
 ];
 

@@ -62,13 +62,13 @@ struct State {
 
 impl State {
     fn key(&self) -> u64 {
-        let World { run, now, pods, records, summaries, released, done, store_works, gone, .. } = &self.world;
+        let World { run, now, pods, records, kept, summaries, released, done, store_works, gone, .. } = &self.world;
         let mut hash = DefaultHasher::new();
         serde_json::to_string(run).unwrap().hash(&mut hash);
         now.hash(&mut hash);
         for value in [
             format!("{pods:?}"),
-            format!("{records:?}{summaries:?}{released:?}"),
+            format!("{records:?}{kept:?}{summaries:?}{released:?}"),
             format!("{done:?}{store_works}{gone}{:?}", self.budget),
             format!("{}", self.world.asked_to_validate()),
         ] {

@@ -7,6 +7,7 @@ mod lock;
 mod plans;
 mod properties;
 mod steps;
+mod store;
 mod targets;
 mod verdicts;
 mod world;

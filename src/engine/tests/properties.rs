@@ -59,13 +59,14 @@ fn steps() -> impl Strategy<Value = Vec<Value>> {
 }
 
 fn spec() -> impl Strategy<Value = Value> {
-    (1u32..3, proptest::option::of(steps()), proptest::collection::vec(steps(), 1..3), proptest::option::of(steps())).prop_map(|(cycles, setup, phases, cleanup)| {
+    (1u32..4, proptest::option::of(steps()), proptest::collection::vec(steps(), 1..3), proptest::option::of(steps()), proptest::option::of(0u32..3)).prop_map(|(cycles, setup, phases, cleanup, waiting)| {
         let phases: Vec<Value> = phases
             .into_iter()
             .enumerate()
             .map(|(index, steps)| json!({"name": format!("p{index}"), "steps": steps, "timeout": "10m"}))
             .collect();
-        json!({"cycles": cycles, "cooldown": "1s", "setup": setup.unwrap_or_default(), "phases": phases, "cleanup": cleanup.unwrap_or_default()})
+        let results = waiting.map_or(json!({}), |most| json!({"objectStore": {"url": "s3://b", "maxWaiting": most}}));
+        json!({"cycles": cycles, "results": results, "cooldown": "1s", "setup": setup.unwrap_or_default(), "phases": phases, "cleanup": cleanup.unwrap_or_default()})
     })
 }
 

@@ -9,12 +9,12 @@ use crate::{
     api::{
         SoakRun, SoakRunStatus,
         names::FINALIZER,
-        status::{Failure, Outcome, OutputValue, RunPhase, Section, StepState, StepStatus},
+        status::{Failure, Outcome, OutputValue, RecordRef, RunPhase, Section, StepState, StepStatus},
         target::Rotate,
     },
     engine::{
-        Effect, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen,
-        Validation, decide, monitor::MonitorSeen, names::attempt_name,
+        Effect, Forwarding, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen,
+        TargetSeen, Validation, decide, monitor::MonitorSeen, names::attempt_name,
     },
 };
 
@@ -56,6 +56,8 @@ pub struct World {
     /// Fates by step path; a pod step without one succeeds after two seconds.
     pub fates: BTreeMap<String, Vec<Fate>>,
     pub records: BTreeSet<(Section, u32, u32)>,
+    /// In ConfigMaps, for the store.
+    pub kept: BTreeSet<(Section, u32, u32)>,
     pub summaries: BTreeSet<u32>,
     pub notes: Vec<String>,
     pub released: Vec<String>,
@@ -98,6 +100,7 @@ impl World {
             ever: Vec::new(),
             fates: BTreeMap::new(),
             records: BTreeSet::new(),
+            kept: BTreeSet::new(),
             summaries: BTreeSet::new(),
             notes: Vec::new(),
             released: Vec::new(),
@@ -170,11 +173,21 @@ impl World {
                 RecordSeen::Failing { message: "no answer".into() }
             }
         };
+        let kept = self.kept.contains(&(pass.0, pass.1, status.attempt));
+        let record = match stored(self.records.contains(&(pass.0, pass.1, status.attempt))) {
+            RecordSeen::Missing | RecordSeen::Failing { .. } if kept => RecordSeen::Kept { digest: "sha256:1".into() },
+            record => record,
+        };
+        let arrived = |record: &RecordRef| self.records.contains(&(record.section, record.cycle, status.attempt));
         Seen {
             steps,
+            forwarding: Forwarding {
+                done: status.records.waiting.iter().copied().filter(arrived).collect(),
+                failure: (!self.store_works).then(|| "no answer".into()),
+            },
             validation: self.validation.clone().filter(|_| self.asked_to_validate),
             record_of: pass,
-            record: stored(self.records.contains(&(pass.0, pass.1, status.attempt))),
+            record,
             summary: stored(self.summaries.contains(&status.attempt)),
             released: self.released.clone(),
             targets: self.targets.clone(),
@@ -372,6 +385,16 @@ impl World {
                 }
                 return self.records.insert((pass.section, pass.cycle, status.attempt));
             }
+            Effect::KeepRecord => {
+                let status = self.status();
+                let pass = status.current.unwrap();
+                return self.kept.insert((pass.section, pass.cycle, status.attempt));
+            }
+            Effect::ForwardRecords(records) if self.store_works => {
+                let attempt = self.status().attempt;
+                let places = records.iter().map(|record| (record.section, record.cycle, attempt));
+                return places.filter(|place| self.records.insert(*place)).count() > 0;
+            }
             Effect::StoreSummary if self.store_works => return self.summaries.insert(self.status().attempt),
             Effect::Notify(note) => {
                 self.notes.push(note.reason);
@@ -380,6 +403,7 @@ impl World {
             Effect::DeleteRun => self.delete(),
             Effect::Validate if !self.asked_to_validate && self.validation.is_some() => self.asked_to_validate = true,
             Effect::StoreRecord
+            | Effect::ForwardRecords(_)
             | Effect::StoreSummary
             | Effect::Observe(_)
             | Effect::Validate

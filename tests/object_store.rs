@@ -1,0 +1,292 @@
+//! Results in an object store: a real S3 server, the faults that one has, and an operator that is killed meanwhile.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::{io::Read, process::Command};
+
+use flate2::read::GzDecoder;
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use kube::Api;
+use serde_json::{Value, json};
+use soak_operator::api::{
+    ConditionStatus, SoakRun,
+    names::condition_type::RECORDS_STORED,
+    status::{RunPhase, SoakRunStatus},
+};
+use support::{
+    Namespace, Operator,
+    bucket::{Bucket, Fault, SECRET},
+    is_condition, script, wait_for,
+};
+
+fn spec(bucket: &Bucket, cycles: u32) -> Value {
+    let mut store = bucket.spec();
+    store["maxWaiting"] = json!(3);
+    json!({
+        "cycles": cycles, "cooldown": "300ms", "results": {"objectStore": store},
+        "phases": [{"name": "rest", "steps": [{"name": "s", "sleep": {"duration": "0s"}}]}],
+    })
+}
+
+fn status(run: &SoakRun) -> SoakRunStatus {
+    run.status.clone().unwrap_or_default()
+}
+
+/// Checks that the store has exactly the records of these cycles, that nothing waits, and that the index came last.
+async fn check(namespace: &Namespace, bucket: &Bucket, run: &SoakRun, cycles: u32) {
+    let ended = status(run);
+    assert_eq!((ended.phase, ended.cycles.passed), (RunPhase::Succeeded, cycles), "{ended:#?}");
+    let numbers: Vec<u64> = bucket.cycles(run).iter().map(|record| record["cycle"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=u64::from(cycles)).collect::<Vec<_>>());
+    for kind in ["setup", "cycle", "cleanup", "summary"] {
+        assert!(namespace.records(run, kind).await.is_empty(), "a {kind} is left in a ConfigMap");
+    }
+    assert!(is_condition(run, RECORDS_STORED, ConditionStatus::True));
+    let index = bucket.json(run, "index.json").expect("there is an index");
+    let indexed = index["files"].as_array().unwrap();
+    let digests: Vec<&Value> = indexed.iter().map(|file| &file["digest"]).filter(|digest| !digest.is_null()).collect();
+    assert_eq!(digests.len(), cycles as usize + 1, "each cycle and the summary: {index:#}");
+    let last = &ended.recent.last().unwrap().digest;
+    assert!(digests.iter().any(|digest| *digest == last), "what was counted is what is stored");
+    for (path, bytes) in bucket.everything() {
+        assert!(!String::from_utf8_lossy(&bytes).contains(SECRET), "{} has the secret", path.display());
+    }
+    assert!(!json!(run).to_string().contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_in_the_store_and_the_plugin_reads_them() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("plain").await;
+    bucket.secret(&namespace, SECRET).await;
+    let operator = Operator::start(&namespace);
+    namespace.run("plain", spec(&bucket, 4)).await;
+    let run = namespace.ended("plain").await;
+    check(&namespace, &bucket, &run, 4).await;
+
+    let plugin = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
+            .args(arguments)
+            .args(["--namespace", &namespace.name, "--kubeconfig"])
+            .arg(support::kubeconfig())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = plugin(&["cycles", "plain"]);
+    assert_eq!(listed.lines().filter(|line| line.contains("Succeeded")).count(), 4, "{listed}");
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&namespace.name);
+    plugin(&["report", "plain", "--exit-code", "--output", folder.to_str().unwrap()]);
+    assert!(plugin(&["compare", "plain", "plain"]).starts_with("METRIC "));
+
+    let mut other = bucket.spec();
+    other["url"] = json!("s3://soak/elsewhere");
+    let change = kube::api::Patch::Merge(json!({"spec": {"results": {"objectStore": other}}}));
+    let refused = namespace.runs().patch("plain", &kube::api::PatchParams::default(), &change).await.unwrap_err();
+    assert!(refused.to_string().contains("a run's spec is fixed"), "{refused}");
+    assert!(!operator.logged().contains(SECRET));
+    namespace.delete().await;
+}
+
+/// The store is out in the middle of a run, the operator is killed while records wait, and then the store is back.
+async fn survives(name: &str, breaks: impl AsyncFn(&Bucket), mends: impl AsyncFn(&Bucket)) {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start(name).await;
+    bucket.secret(&namespace, SECRET).await;
+    let operator = Operator::start(&namespace);
+    namespace.run(name, spec(&bucket, 20)).await;
+    namespace.until(name, "stored a record", |run| status(run).cycles.completed >= 1).await;
+    breaks(&bucket).await;
+    let run = namespace
+        .until(name, "paused", |run| {
+            let status = status(run);
+            status.records.waiting.len() == 3 && status.message.starts_with("paused")
+        })
+        .await;
+    assert!(is_condition(&run, RECORDS_STORED, ConditionStatus::False));
+    let counted = status(&run).cycles.completed;
+    operator.kill();
+    let _operator = Operator::start(&namespace);
+    mends(&bucket).await;
+    let run = namespace.ended(name).await;
+    assert!(counted < 20);
+    check(&namespace, &bucket, &run, 20).await;
+    namespace.delete().await;
+}
+
+async fn survives_fault(name: &str, fault: Fault) {
+    survives(name, async |bucket| bucket.fault(fault), async |bucket| bucket.fault(Fault::None)).await;
+}
+
+#[tokio::test]
+async fn a_store_that_closes_connections() {
+    survives_fault("closed", Fault::Closed).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_too_busy() {
+    survives_fault("busy", Fault::Busy).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_full() {
+    survives_fault("full", Fault::Full).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_the_middle_of_a_record() {
+    survives_fault("cut", Fault::Cut).await;
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers() {
+    survives_fault("silent", Fault::Silent).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_started_again() {
+    survives("killed", async |bucket| bucket.kill(), async |bucket| bucket.serve().await).await;
+}
+
+#[tokio::test]
+async fn a_slow_store_only_takes_longer() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("slow").await;
+    bucket.secret(&namespace, SECRET).await;
+    bucket.fault(Fault::Slow);
+    let _operator = Operator::start(&namespace);
+    namespace.run("slow", spec(&bucket, 2)).await;
+    let run = namespace.ended("slow").await;
+    check(&namespace, &bucket, &run, 2).await;
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn wrong_credentials_hold_a_run_up_and_right_ones_let_it_go() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("wrong").await;
+    bucket.secret(&namespace, "another-secret-key").await;
+    let operator = Operator::start(&namespace);
+    namespace.run("wrong", spec(&bucket, 1)).await;
+    let run = namespace.until("wrong", "told what is wrong", |run| status(run).reason == "StoreUnavailable").await;
+    assert!(status(&run).message.contains("check the credentials in the Secret"), "{}", status(&run).message);
+    assert!(!json!(run).to_string().contains("another-secret-key"));
+    assert!(!operator.logged().contains("another-secret-key"));
+    bucket.secret(&namespace, SECRET).await;
+    let run = namespace.ended("wrong").await;
+    check(&namespace, &bucket, &run, 1).await;
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn ended_runs_beyond_the_retention_go() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("retention").await;
+    bucket.secret(&namespace, SECRET).await;
+    let _operator = Operator::start(&namespace);
+    let mut spec = spec(&bucket, 1);
+    spec["results"]["objectStore"]["retention"] = json!({"maxRuns": 1});
+    let mut runs = Vec::new();
+    for name in ["first", "second"] {
+        namespace.run(name, spec.clone()).await;
+        runs.push(namespace.ended(name).await);
+    }
+    assert_eq!(bucket.json(&runs[0], "index.json"), None, "the older one is gone");
+    assert!(bucket.cycles(&runs[0]).is_empty());
+    check(&namespace, &bucket, &runs[1], 1).await;
+    namespace.delete().await;
+}
+
+/// Every text that the bucket holds, packed ones unpacked.
+fn texts(bucket: &Bucket) -> Vec<(String, String)> {
+    let unpacked = |bytes: Vec<u8>| {
+        let mut text = Vec::new();
+        match GzDecoder::new(bytes.as_slice()).read_to_end(&mut text) {
+            Ok(_) => text,
+            Err(_) => bytes,
+        }
+    };
+    let all = bucket.everything().into_iter();
+    all.map(|(path, bytes)| (path.display().to_string(), String::from_utf8_lossy(&unpacked(bytes)).into_owned()))
+        .collect()
+}
+
+/// The text of the only log of that name, once it is there.
+async fn log(bucket: &Bucket, name: &str, holds: &str) -> String {
+    wait_for(&format!("{name} with {holds:?} in the store"), || async {
+        texts(bucket)
+            .into_iter()
+            .find(|(path, text)| path.ends_with(name) && text.contains(holds))
+            .map(|(_, text)| text)
+    })
+    .await
+}
+
+const TOKEN: &str = "canary-token-5f1e77";
+
+#[tokio::test]
+async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("logs").await;
+    bucket.secret(&namespace, SECRET).await;
+    namespace
+        .apply(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}, "stringData": {"t": TOKEN}}))
+        .await;
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["token"], "verbs": ["get"]}]);
+    namespace.allow("soak-token", rules).await;
+    let operator = Operator::start(&namespace);
+    // The first attempt is lost with its pod; the second one fails, and says the secret in every way it can.
+    let mut pod = script(
+        "if [ $SOAK_ATTEMPT = 1 ]; then echo the first says $TOKEN; sleep 600; fi; echo the second says $TOKEN; \
+         printf %s $TOKEN | base64; yes \"many lines with $TOKEN\" | head -c 5000000; echo the last line; \
+         printf '{\"token\":\"%s\"}' $TOKEN >/dev/termination-log; exit 3",
+    );
+    pod["env"] = json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]);
+    let mut spec = spec(&bucket, 1);
+    spec["phases"] = json!([{"name": "work", "steps": [{"name": "say", "retry": {"limit": 1}, "pod": pod}]}]);
+    namespace.run("logs", spec).await;
+
+    let first = log(&bucket, "logs/c000001/work/say-1.log.gz", "the first says").await;
+    assert_eq!(first, "the first says [redacted]\n");
+    let pods = namespace.pods();
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    for lost in pods.list(&kube::api::ListParams::default()).await.unwrap() {
+        pods.delete(lost.metadata.name.as_deref().unwrap(), &now).await.unwrap();
+    }
+    let run = namespace.ended("logs").await;
+    assert_eq!(status(&run).phase, RunPhase::Failed);
+    assert_eq!(log(&bucket, "say-1.log.gz", "").await, first, "the log has survived its pod");
+    let second = log(&bucket, "say-2.log.gz", "the last line").await;
+    assert!(
+        second.starts_with("the second says [redacted]\n[redacted]\nmany lines with [redacted]\n"),
+        "{}",
+        &second[..99]
+    );
+    assert!(second.ends_with("the last line\n"), "{}", &second[second.len() - 99..]);
+    assert!(second.contains("bytes are left out here]\n") && second.len() < 2_200_000, "{}", second.len());
+    let record = &bucket.cycles(&run)[0];
+    let step = &record["phases"][0]["steps"][0];
+    assert_eq!(step["log"]["file"], "logs/c000001/work/say-2.log.gz", "{record:#}");
+    assert!(
+        step["log"]["text"].as_str().unwrap().contains("the last line")
+            && step["log"]["bytes"].as_u64() > Some(5_000_000)
+    );
+
+    let events: Api<Event> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let maps: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let left = [
+        json!(run).to_string(),
+        operator.logged(),
+        json!(events.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
+        json!(maps.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
+    ];
+    let left = left.into_iter().map(|text| ("the cluster".to_owned(), text)).chain(texts(&bucket));
+    for (place, text) in left {
+        for secret in [TOKEN, SECRET, "Y2FuYXJ5LXRva2VuLTVmMWU3N"] {
+            assert!(!text.contains(secret), "{place} tells {secret}");
+        }
+    }
+    namespace.delete().await;
+}
