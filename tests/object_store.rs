@@ -7,7 +7,7 @@ use std::{io::Read, process::Command};
 
 use flate2::read::GzDecoder;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use kube::Api;
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use soak_operator::api::{
     ConditionStatus, SoakRun,
@@ -55,6 +55,18 @@ async fn check(namespace: &Namespace, bucket: &Bucket, run: &SoakRun, cycles: u3
     assert!(!json!(run).to_string().contains(SECRET));
 }
 
+/// What `kubectl soak` prints.
+fn plugin(namespace: &Namespace, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
+        .args(arguments)
+        .args(["--namespace", &namespace.name, "--kubeconfig"])
+        .arg(support::kubeconfig())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_in_the_store_and_the_plugin_reads_them() {
     let namespace = Namespace::create("store").await;
@@ -65,21 +77,11 @@ async fn records_are_in_the_store_and_the_plugin_reads_them() {
     let run = namespace.ended("plain").await;
     check(&namespace, &bucket, &run, 4).await;
 
-    let plugin = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
-            .args(arguments)
-            .args(["--namespace", &namespace.name, "--kubeconfig"])
-            .arg(support::kubeconfig())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let listed = plugin(&["cycles", "plain"]);
+    let listed = plugin(&namespace, &["cycles", "plain"]);
     assert_eq!(listed.lines().filter(|line| line.contains("Succeeded")).count(), 4, "{listed}");
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&namespace.name);
-    plugin(&["report", "plain", "--exit-code", "--output", folder.to_str().unwrap()]);
-    assert!(plugin(&["compare", "plain", "plain"]).starts_with("METRIC "));
+    plugin(&namespace, &["report", "plain", "--exit-code", "--output", folder.to_str().unwrap()]);
+    assert!(plugin(&namespace, &["compare", "plain", "plain"]).starts_with("METRIC "));
 
     let mut other = bucket.spec();
     other["url"] = json!("s3://soak/elsewhere");
@@ -226,7 +228,7 @@ async fn log(bucket: &Bucket, name: &str, holds: &str) -> String {
 
 const TOKEN: &str = "canary-token-5f1e77";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
     let namespace = Namespace::create("store").await;
     let bucket = Bucket::start("logs").await;
@@ -239,7 +241,7 @@ async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
     let operator = Operator::start(&namespace);
     // The first attempt is lost with its pod; the second one fails, and says the secret in every way it can.
     let mut pod = script(
-        "if [ $SOAK_ATTEMPT = 1 ]; then echo the first says $TOKEN; sleep 600; fi; echo the second says $TOKEN; \
+        "if [ $SOAK_RUN-$SOAK_ATTEMPT = logs-1 ]; then echo the first says $TOKEN; sleep 600; fi; echo the second says $TOKEN; \
          printf %s $TOKEN | base64; yes \"many lines with $TOKEN\" | head -c 5000000; echo the last line; \
          printf '{\"token\":\"%s\"}' $TOKEN >/dev/termination-log; exit 3",
     );
@@ -274,6 +276,18 @@ async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
             && step["log"]["bytes"].as_u64() > Some(5_000_000)
     );
 
+    let command = step["rerun"].as_str().unwrap().strip_prefix("kubectl soak ").unwrap();
+    let command = command
+        .strip_suffix(" | kubectl create -f -")
+        .unwrap()
+        .replace(&format!("--namespace {} ", namespace.name), "");
+    let manifest = plugin(&namespace, &command.split(' ').collect::<Vec<_>>());
+    let again =
+        namespace.runs().create(&PostParams::default(), &serde_json::from_str(&manifest).unwrap()).await.unwrap();
+    let again = namespace.ended(&again.metadata.name.unwrap()).await;
+    let failed = &bucket.cycles(&again)[0]["phases"][0]["steps"][0];
+    assert_eq!((&failed["state"], &failed["exitCode"]), (&step["state"], &step["exitCode"]), "it fails alone as well");
+
     let events: Api<Event> = Api::namespaced(namespace.client.clone(), &namespace.name);
     let maps: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), &namespace.name);
     let left = [
@@ -288,5 +302,29 @@ async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
             assert!(!text.contains(secret), "{place} tells {secret}");
         }
     }
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_volume_is_a_store_as_well_where_there_is_one() {
+    let namespace = Namespace::create("store").await;
+    let volume = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-volume", namespace.name));
+    let operator = Operator::start(&namespace);
+    let spec = json!({
+        "cycles": 2, "results": {"objectStore": {"url": "file:///nightly"}},
+        "phases": [{"name": "rest", "steps": [{"name": "s", "sleep": {"duration": "0s"}}]}],
+    });
+    namespace.run("kept", spec).await;
+    let run = namespace.until("kept", "told what is missing", |run| status(run).reason == "StoreUnavailable").await;
+    assert!(status(&run).message.contains("--store-volume"), "{}", status(&run).message);
+    operator.kill();
+    let _operator = Operator::start_with(&namespace, &["--store-volume", volume.to_str().unwrap()]);
+    let run = namespace.ended("kept").await;
+    assert_eq!(status(&run).phase, RunPhase::Succeeded, "{:#?}", status(&run));
+    let attempt = volume.join("nightly").join(&namespace.name).join("kept").join(run.metadata.uid.unwrap()).join("a1");
+    for file in ["cycles/c000001.json", "cycles/c000002.json", "summary.json", "series.jsonl", "index.json"] {
+        assert!(attempt.join(file).is_file(), "{file}");
+    }
+    std::fs::remove_dir_all(volume).unwrap();
     namespace.delete().await;
 }
