@@ -176,6 +176,7 @@ mod tests {
     use super::*;
     use crate::results::RunRef;
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is always a literal")]
     fn step(name: &str, state: &str, outputs: Value) -> Value {
         json!({"name": name, "state": state, "attempts": 1, "outputs": outputs})
     }
@@ -195,6 +196,7 @@ mod tests {
         .unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is always a literal")]
     fn alone(member: Value) -> Result<Value, String> {
         let run: SoakRun = serde_json::from_value(json!({
             "apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "metadata": {"name": "nightly"},

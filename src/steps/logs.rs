@@ -253,9 +253,13 @@ mod tests {
         log
     }
 
+    fn numbered(count: u32, line: impl Fn(u32) -> String) -> String {
+        (0..count).map(line).collect::<Vec<_>>().concat()
+    }
+
     #[test]
     fn a_whole_log_keeps_its_beginning_and_its_end_and_tells_what_is_missing() {
-        let lines: String = (0..100).map(|number| format!("{number:02}\n")).collect();
+        let lines = numbered(100, |number| format!("{number:02}\n"));
         let log = whole(&lines, 10);
         assert_eq!(log.bytes(), 300);
         assert_eq!(log.text(), "00\n01\n02\n[soak: 282 bytes are left out here]\n97\n98\n99\n");
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_whole_log_is_what_the_server_would_have_told() {
-        let lines: String = (0..3_000).map(|number| format!("line {number}\n")).collect();
+        let lines = numbered(3_000, |number| format!("line {number}\n"));
         let end = whole(&lines, 8_192).tail();
         assert!(
             end.truncated && end.text.starts_with("line 2950\n") && end.text.ends_with("line 2999\n"),
