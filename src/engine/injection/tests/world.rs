@@ -53,6 +53,7 @@ pub(super) struct World {
     pub(super) writes: usize,
     /// The uid and the value that the fault was made over, if it was.
     pub(super) made: Option<u32>,
+    last_uid: u32,
     pub(super) foreign_overwritten: bool,
     pub(super) began_late: bool,
     pub(super) touched_without_journal: bool,
@@ -82,6 +83,7 @@ impl World {
             deleted: false,
             writes: 0,
             made: None,
+            last_uid: 1,
             foreign_overwritten: false,
             began_late: false,
             touched_without_journal: false,
@@ -118,7 +120,9 @@ impl World {
             }
             Act::Remove => self.uid = None,
             Act::Replace => {
-                self.uid = Some(self.uid.unwrap_or(1) + 1);
+                // A uid is never given twice.
+                self.last_uid += 1;
+                self.uid = Some(self.last_uid);
                 self.value = "bad".into();
                 self.foreign = true;
             }
