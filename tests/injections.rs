@@ -215,6 +215,7 @@ async fn of_two_injections_on_one_field_one_waits() {
     let mut other = break_map("settings", "1s");
     other["patch"]["patch"]["data"]["mode"] = json!("worse");
     inject(&namespace, "second", other).await;
+    inject(&namespace, "same", break_map("settings", "1s")).await;
     let waits = wait_for("the second injection to say why it waits", || async {
         let status = injections(&namespace).get("second").await.ok()?.status?;
         (status.reason == "Conflict").then_some(status)
@@ -225,6 +226,9 @@ async fn of_two_injections_on_one_field_one_waits() {
     let first = until(&namespace, "first", InjectionPhase::Recovered).await.status.unwrap();
     let second = until(&namespace, "second", InjectionPhase::Recovered).await.status.unwrap();
     assert!(second.journaled_at.unwrap() >= first.reverted_at.unwrap());
+    // It wants what the first had made already.
+    let same = until(&namespace, "same", InjectionPhase::Recovered).await.status.unwrap();
+    assert!(same.journaled_at.unwrap() >= first.reverted_at.unwrap());
     assert_eq!(mode(&namespace, "settings").await.as_deref(), Some("good"));
     namespace.delete().await;
 }

@@ -157,6 +157,8 @@ pub mod reason {
     pub const CONFLICT: &str = "Conflict";
     /// As many injections are active as may be.
     pub const TOO_MANY_ACTIVE: &str = "TooManyActive";
+    /// A fault would change nothing.
+    pub const NO_CHANGE: &str = "NoChange";
     /// Somebody changed the target between the journal and the fault.
     pub const SUPERSEDED: &str = "Superseded";
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     engine::injection::{
         EntrySeen,
-        fields::{FieldState, back, differences, forward, state, touched_by_merge, touched_by_operations},
+        fields::{FieldState, back, differences, forward, state, touched_by_merge, touched_by_operations, unchanged},
     },
 };
 
@@ -41,12 +41,10 @@ pub(super) async fn entries(
             });
         }
         let touched = if how == PatchKind::Json { touched_by_operations(patch) } else { touched_by_merge(patch) };
-        let fields = differences(&value(object), &value(&after), &touched);
+        let mut fields = differences(&value(object), &value(&after), &touched);
         if fields.is_empty() {
-            return Err(Refusal::never(
-                "NoChange",
-                format!("it would change nothing in {}: there is nothing to inject", target.title()),
-            ));
+            // Perhaps another injection has made it so: then it is waited for, and found otherwise later.
+            fields = unchanged(&value(object), &touched);
         }
         let undo = Undo::Fields { subresource: String::new(), fields };
         entries.push(JournalEntry { target: object_ref(&target, object), undo, ..JournalEntry::default() });

@@ -41,6 +41,20 @@ pub fn differences(before: &Value, after: &Value, touched: &[String]) -> Vec<Fie
     found
 }
 
+/// The `touched` fields of an object as a fault that changes none of them would note them: what it would hold, if another one lets go.
+pub fn unchanged(object: &Value, touched: &[String]) -> Vec<FieldChange> {
+    let field = |path: &String| {
+        let value = object.pointer(path).cloned();
+        FieldChange { path: path.clone(), before: value.clone(), after: value }
+    };
+    touched.iter().map(field).collect()
+}
+
+/// Whether a fault of these fields would change none of them.
+pub fn changes_nothing(fields: &[FieldChange]) -> bool {
+    fields.iter().all(|field| field.before == field.after)
+}
+
 fn compare(before: &Value, after: &Value, path: String, found: &mut Vec<FieldChange>) {
     match (before, after) {
         (before, after) if before == after => {}

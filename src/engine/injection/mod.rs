@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::{
     FailureInjection, FailureInjectionStatus,
-    failureinjection::{EntryState, InjectionPhase, NoTarget, Undo},
+    failureinjection::{EntryState, InjectionPhase, JournalEntry, NoTarget, Undo},
     names::{FINALIZER, reason},
 };
 
@@ -159,6 +159,11 @@ impl Machine<'_> {
                 self.status.candidates = *candidates;
                 self.status.preview = journal.iter().map(|entry| entry.target.clone()).collect();
                 self.status.target = title(&self.status.preview);
+                if let Some(entry) = journal.iter().find(|entry| would_change_nothing(entry)) {
+                    let what = entry.target.title();
+                    let message = format!("it would change nothing in {what}: there is nothing to inject");
+                    return self.end(InjectionPhase::Failed, reason::NO_CHANGE, &message);
+                }
                 if self.injection.spec.dry_run {
                     let message = "the server would accept it; nothing was touched";
                     return self.end(InjectionPhase::Skipped, reason::DRY_RUN_PASSED, message);
@@ -350,6 +355,10 @@ impl Machine<'_> {
 }
 
 /// What is hit, in one line.
+fn would_change_nothing(entry: &JournalEntry) -> bool {
+    matches!(&entry.undo, Undo::Fields { fields, .. } if fields::changes_nothing(fields))
+}
+
 fn title(targets: &[crate::api::failureinjection::ObjectRef]) -> String {
     match targets {
         [] => String::new(),

@@ -61,6 +61,16 @@ fn nothing_begins_after_the_starting_deadline_or_while_the_switch_is_on() {
 }
 
 #[test]
+fn a_fault_that_would_change_nothing_is_refused() {
+    let mut world = World::new(&json!({"duration": "1s"}));
+    world.value = "bad".into();
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (InjectionPhase::Failed, reason::NO_CHANGE));
+    assert!(status.journal.is_empty() && status.message.contains("nothing to inject"), "{}", status.message);
+}
+
+#[test]
 fn a_fault_begins_at_its_time() {
     let mut world = World::new(&json!({"duration": "1s"}));
     world.injection.spec.start_at = Some(world.now + TimeDelta::seconds(60));

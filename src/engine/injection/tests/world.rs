@@ -269,9 +269,6 @@ impl World {
 
     fn find(&self) -> Found {
         let Some(uid) = self.uid else { return Found::Nothing { message: "there is none".into() } };
-        if self.value == "bad" {
-            return Found::Refused { reason: "NoChange".into(), message: "it is as the fault would make it".into() };
-        }
         let fields =
             vec![FieldChange { path: "/data/mode".into(), before: Some(json!(self.value)), after: Some(json!("bad")) }];
         let target = ObjectRef {
