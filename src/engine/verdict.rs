@@ -86,7 +86,7 @@ pub(super) fn judge(plan: &Plan, status: &SoakRunStatus) -> (&'static str, Strin
             (reason::THRESHOLD_FAILED, format!("{told}; a rate of at least {wanted} was wanted{last}"))
         };
     };
-    let interval = interval(plan, passed, trials, wanted, confidence);
+    let interval = interval(plan, status, wanted, confidence);
     let told = format!("{told}: {interval} at {confidence} confidence");
     match rate_verdict(plan, passed, trials, wanted, confidence) {
         Verdict::Passed => (reason::PASSED, format!("{told}, at least {wanted} was wanted")),
@@ -102,14 +102,15 @@ pub(super) fn judge_early(plan: &Plan, status: &SoakRunStatus) -> Option<(&'stat
     if trials(status) == 0 {
         return None;
     }
-    let known = match plan.criteria.early_stop {
-        EarlyStop::Never => None,
-        EarlyStop::WhenSettled => settled(plan, status),
+    let settled = match plan.criteria.early_stop {
+        EarlyStop::Never => return None,
+        EarlyStop::WhenSettled => Some(settled(plan, status)?),
         // Made to be asked after each trial.
-        EarlyStop::Sequential => Some(judge(plan, status).0).filter(|reason| *reason != reason::INCONCLUSIVE),
-    }?;
+        EarlyStop::Sequential => None,
+    };
     let (reason, message) = judge(plan, status);
-    (reason == known).then(|| (reason, format!("{message}; ended early: the verdict is known")))
+    let known = settled.map_or(reason != reason::INCONCLUSIVE, |settled| settled == reason);
+    known.then(|| (reason, format!("{message}; ended early: the verdict is known")))
 }
 
 /// The reason word that no outcome of the cycles that are left can change.
@@ -141,15 +142,16 @@ fn rate_verdict(plan: &Plan, passed: u64, trials: u64, wanted: f64, confidence: 
 }
 
 /// The rate and the interval that [`rate_verdict`] rests on.
-fn interval(plan: &Plan, passed: u64, trials: u64, wanted: f64, confidence: f64) -> String {
-    let (interval, note) = match plan.criteria.early_stop {
-        EarlyStop::Sequential => {
-            (analysis::anytime_interval(passed, trials, wanted, confidence), ", an interval for every look,")
-        }
-        EarlyStop::Never | EarlyStop::WhenSettled => (analysis::wilson_interval(passed, trials, confidence), ""),
+fn interval(plan: &Plan, status: &SoakRunStatus, wanted: f64, confidence: f64) -> String {
+    let (passed, trials) = (u64::from(status.cycles.passed), trials(status));
+    let anytime = match plan.criteria.early_stop {
+        EarlyStop::Sequential => analysis::anytime_interval(passed, trials, wanted, confidence),
+        EarlyStop::Never | EarlyStop::WhenSettled => None,
     };
-    let rate = rate(passed, trials).unwrap_or_default();
-    interval.map_or_else(|| format!("{rate:.3}"), |it| format!("{rate:.3} ({:.3}-{:.3}){note}", it.low, it.high))
+    match anytime.zip(rate(passed, trials)) {
+        Some((it, rate)) => format!("{rate:.3} ({:.3}-{:.3}), an interval for every look,", it.low, it.high),
+        None => shown_rate(plan, status),
+    }
 }
 
 /// The newest failed cycle that is remembered, for the end of a sentence.

@@ -72,6 +72,19 @@ fn a_run_ends_early_when_its_verdict_is_known() {
 }
 
 #[test]
+fn a_verdict_tells_the_rate_without_transient_failures_too() {
+    let spec = json!({
+        "cycles": 10, "criteria": {"minSuccessRate": "0.5", "confidence": "0.95"}, "phases": phases(&[("work", &["say"])]),
+        "failureRules": [{"when": "failure.exitCode == 75", "class": "Transient"}],
+    });
+    let fates = [Fate::Fails(TimeDelta::seconds(2), 75), Fate::Succeeds(TimeDelta::seconds(2))];
+    let mut world = World::new(spec).fate("say", &fates);
+    world.go(HOUR);
+    let status = world.status();
+    assert!(status.message.contains("without 1 transient"), "{}", status.message);
+}
+
+#[test]
 fn an_early_end_needs_what_it_rests_on() {
     for (spec, what) in [
         (json!({"criteria": {"earlyStop": "Sequential", "confidence": "0.9"}}), "minSuccessRate"),
