@@ -10,14 +10,12 @@ use crate::{
 
 use super::{
     document::Estimate,
+    plots::{SMALL, SMALL_X, grid, upward},
     statistics::CONFIDENCE,
     svg::{Scale, Svg},
     words,
 };
 
-const SIZE: (f64, f64) = (460.0, 176.0);
-const X: (f64, f64) = (78.0, 450.0);
-const Y: (f64, f64) = (150.0, 10.0);
 /// Alerts that are listed; the summary has them all.
 const MAX_ALERTS: usize = 100;
 
@@ -88,17 +86,12 @@ fn plot(monitor: &MonitorRecord) -> String {
     let last = buckets.last().map_or(0, |bucket| bucket.0);
     let low = buckets.iter().map(|bucket| f64::from(bucket.2)).fold(f64::INFINITY, f64::min);
     let high = buckets.iter().map(|bucket| f64::from(bucket.4)).fold(f64::NEG_INFINITY, f64::max);
-    // Zero is shown unless that would squeeze what is to be seen.
-    let low = if low > 0.0 && low < high * 0.6 { 0.0 } else { low };
-    let (x, y) = (Scale::new((0.0, seconds(last)), X), Scale::new((low, high), Y));
+    let (x, y) = (Scale::new((0.0, seconds(last)), SMALL_X), upward(low, high));
     let title = format!("{}: {} samples over {}", monitor.name, monitor.samples, words::span(seconds(last)));
-    let mut svg = Svg::new(SIZE.0, SIZE.1, &title);
-    for tick in y.ticks(6) {
-        svg.line("grid", (X.0, y.at(tick)), (X.1, y.at(tick)));
-        svg.text("label", (X.0 - 6.0, y.at(tick) + 4.0), &words::number(tick));
-    }
+    let mut svg = Svg::new(SMALL.0, SMALL.1, &title);
+    grid(&mut svg, &y, "");
     for tick in x.time_ticks(5) {
-        svg.text("tick", (x.at(tick), SIZE.1 - 8.0), &words::span(tick));
+        svg.text("tick", (x.at(tick), SMALL.1 - 8.0), &words::span(tick));
     }
     for (from, _, least, _, most) in buckets {
         let at = x.at(seconds(*from));

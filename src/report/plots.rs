@@ -80,9 +80,23 @@ fn draw_box(svg: &mut Svg, scale: &Scale, class: &str, y: f64, sorted: &[f64]) {
 }
 
 /// The size of a small drawing, and where its values are.
-const SMALL: (f64, f64) = (460.0, 176.0);
-const SMALL_X: (f64, f64) = (78.0, 450.0);
+pub(super) const SMALL: (f64, f64) = (460.0, 176.0);
+pub(super) const SMALL_X: (f64, f64) = (78.0, 450.0);
 const SMALL_Y: (f64, f64) = (150.0, 10.0);
+
+/// The upward scale of a small drawing. Zero is shown unless that would squeeze what is to be seen.
+pub(super) fn upward(low: f64, high: f64) -> Scale {
+    let low = if low > 0.0 && low < high * 0.6 { 0.0 } else { low };
+    Scale::new((low, high), SMALL_Y)
+}
+
+/// The lines and numbers of a small drawing's upward scale.
+pub(super) fn grid(svg: &mut Svg, y: &Scale, unit: &str) {
+    for tick in y.ticks(6) {
+        svg.line("grid", (SMALL_X.0, y.at(tick)), (SMALL_X.1, y.at(tick)));
+        svg.text("label", (SMALL_X.0 - 6.0, y.at(tick) + 4.0), &words::value(tick, unit));
+    }
+}
 
 /// The values of a metric over the cycles, with the median, the 95th percentile, the middle 90 % of the baseline as a band,
 /// and the slope where it drifts.
@@ -92,10 +106,8 @@ pub(super) fn over_time(series: &Series, metric: &MetricReport, before: Option<&
     let (first, last) = (series.cycles.first().copied().unwrap_or(0), series.cycles.last().copied().unwrap_or(1));
     let low = band.map_or(metric.min, |(low, _)| low.min(metric.min));
     let high = band.map_or(metric.max, |(_, high)| high.max(metric.max));
-    // Zero is shown unless that would squeeze what is to be seen.
-    let low = if low > 0.0 && low < high * 0.6 { 0.0 } else { low };
     let x = Scale::new((f64::from(first), f64::from(last)), SMALL_X);
-    let y = Scale::new((low, high), SMALL_Y);
+    let y = upward(low, high);
     let title = format!(
         "{} over {} cycles: median {}, 95th percentile {}",
         series.name,
@@ -113,10 +125,7 @@ pub(super) fn over_time(series: &Series, metric: &MetricReport, before: Option<&
             "the middle 90 % of the baseline",
         );
     }
-    for tick in y.ticks(6) {
-        svg.line("grid", (SMALL_X.0, y.at(tick)), (SMALL_X.1, y.at(tick)));
-        svg.text("label", (SMALL_X.0 - 6.0, y.at(tick) + 4.0), &words::value(tick, &metric.unit));
-    }
+    grid(&mut svg, &y, &metric.unit);
     for tick in x.ticks(5).into_iter().filter(|tick| tick.fract() == 0.0) {
         svg.text("tick", (x.at(tick), SMALL.1 - 8.0), &words::number(tick));
     }
