@@ -192,9 +192,21 @@ pub async fn stale(
     Response::builder().header(kind.0, kind.1).body(BoxBody::new(Channel(receiver))).ok()
 }
 
-/// An event of a watch as JSON; none for a line that is no event.
+/// An event of a watch as JSON; none for a line that is no event, such as the Status that a refused watch is answered with.
 pub fn event(line: &[u8]) -> Option<(String, Value)> {
     let mut event: Value = serde_json::from_slice(line).ok()?;
-    let type_ = names::text(&event["type"]).to_owned();
+    let type_ = event["type"].as_str()?.to_owned();
     Some((type_, event["object"].take()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_refused_watch_is_no_event() {
+        let bookmark = br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}"#;
+        assert_eq!(event(bookmark).unwrap().0, "BOOKMARK");
+        assert_eq!(event(br#"{"kind":"Status","apiVersion":"v1","status":"Failure","code":503}"#), None);
+    }
 }

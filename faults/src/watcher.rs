@@ -1,9 +1,9 @@
 //! An independent watch of one namespace and one node: each version of each run, injection and object that they touch, past
 //! no proxy.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -52,10 +52,18 @@ async fn first_list(server: &Server, path: &str, resource: &'static str, shared:
     list(server, path, resource, shared).await
 }
 
+/// Notes what is there, and that of what was there before the rest is gone.
 async fn list(server: &Server, path: &str, resource: &'static str, shared: &Shared) -> Result<String> {
-    let list = server.get(path).await?.unwrap_or_default();
+    let list = server.get(path).await?.with_context(|| format!("{path} is not served"))?;
+    let mut present = BTreeSet::new();
     for item in list["items"].as_array().into_iter().flatten() {
+        present.insert(names::text(&item["metadata"]["uid"]).to_owned());
         note(resource, "ADDED", item.clone(), shared);
+    }
+    for known in shared.recorder.with(|history| history.newest(resource)) {
+        if !known.gone && !present.contains(known.uid()) {
+            note(resource, "DELETED", known.object, shared);
+        }
     }
     Ok(names::text(&list["metadata"]["resourceVersion"]).to_owned())
 }
@@ -79,9 +87,12 @@ async fn follow(server: &Server, path: &str, resource: &'static str, mut version
             }
         }
         tokio::time::sleep(AGAIN_AFTER).await;
-        if expired && let Ok(now) = list(server, path, resource, shared).await {
+        if expired {
+            // Before the list, since what it finds gone may lack the versions before.
             shared.recorder.gap();
-            version = now;
+            if let Ok(now) = list(server, path, resource, shared).await {
+                version = now;
+            }
         }
     }
 }
