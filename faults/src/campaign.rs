@@ -196,15 +196,22 @@ pub async fn run(setup: Setup, options: &Options) -> Result<Figures> {
     let baselines = (0..BASELINES).map(|seed| Script::new(seed, Some("baseline"))).collect::<Result<_>>()?;
     let baselines = runner.all(baselines).await?;
     runner.figures.lock().writes = catalogue(&baselines);
-    let scripts =
-        (0..options.seeds).map(|seed| Script::new(seed, options.scenario.as_deref())).collect::<Result<_>>()?;
-    runner.all(scripts).await?;
+    let scripts = (0..options.seeds).map(|seed| Script::new(seed, options.scenario.as_deref()));
+    let mut scripts: Vec<Script> = scripts.collect::<Result<_>>()?;
+    // The longest first, so that nobody waits for it in the end; those that run alone after all others.
+    scripts.sort_by_key(|script| !script.is_silent());
+    let (shared, others) = scripts.into_iter().partition(Script::is_shared);
+    let guards = async {
+        match &options.switchable {
+            Some(program) => guards(&runner, program).await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(runner.all(others), guards)?;
+    runner.all(shared).await?;
     runner.figures.lock().seeds = options.seeds;
     if options.cover {
         cover(&runner, options.seeds).await?;
-    }
-    if let Some(program) = &options.switchable {
-        guards(&runner, program).await?;
     }
     let figures = std::mem::take(&mut *runner.figures.lock());
     eprintln!(

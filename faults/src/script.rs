@@ -274,6 +274,11 @@ impl Script {
         self.around.iter().any(|(_, around)| around.is_shared())
     }
 
+    /// Whether a connection goes silent, which takes minutes to be noticed.
+    pub fn is_silent(&self) -> bool {
+        self.events.iter().any(|(_, event)| *event == OnEvent::Silence)
+    }
+
     /// Whether each run's verdict must be what it would be without any fault.
     pub fn keeps_verdicts(&self) -> bool {
         !matches!(self.scenario, "squatters" | "deleted" | "namespace-deleted" | "rights-revoked" | "halted")

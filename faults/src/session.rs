@@ -139,7 +139,7 @@ pub async fn run(setup: &Setup, script: Script) -> Result<Outcome> {
         tasks.spawn(place.clone().evict(shared.clone()));
     }
     tasks.spawn(strike(setup.clone(), place.clone(), shared.clone(), around));
-    let limit = if scenario == "silent-watch" { SILENT_LIMIT } else { LIMIT };
+    let limit = if script.is_silent() { SILENT_LIMIT } else { LIMIT };
     while began.elapsed() < limit && !all_ended(&shared, runs.len(), injections.len()) {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if began.elapsed() > FAULTS_END {

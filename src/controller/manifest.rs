@@ -118,7 +118,7 @@ fn name(subject: &Subject) -> String {
 }
 
 async fn manifest(subject: &Subject) -> kube::Result<Manifest> {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     // The cache keeps neither annotations nor managed fields.
     let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
     let metadata = runs.get_metadata(&run.name_any()).await?.metadata;
@@ -235,7 +235,7 @@ pub async fn snapshot(subject: &Subject, moment: Moment) -> Option<Snapshot> {
 
 /// The chosen objects, and whether these are all.
 async fn objects(subject: &Subject, selection: &ResourceMonitor) -> Result<(Vec<DynamicObject>, bool), String> {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     let scope = engine::monitor::scope(plan, run, attempt(subject));
     let rendered = render_json(&json!(selection), &scope).map_err(|error| error.to_string())?;
     let it: ResourceMonitor = serde_json::from_value(rendered).map_err(|error| error.to_string())?;

@@ -1,6 +1,9 @@
 //! Performs what the engine asked for. Each effect is a task beside the reconcile, so a slow one delays nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use kube::{
@@ -12,7 +15,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use tracing::{Instrument, info_span, warn};
 
 use crate::{
-    api::{SoakRun, status::HeldObject},
+    api::{SoakRun, status::HeldObject, step::Beginning},
     cluster::Cluster,
     engine::{self, Effect, Plan, StepKey, StepSeen, held_name},
     steps,
@@ -29,6 +32,18 @@ use super::{
 /// The pause before an attempt is begun again whose cluster had no credentials.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// For how long after its write a stored intent may be begun without another look. Whoever has taken over meanwhile gives the intent
+/// up when nothing has come of it after [`DOUBT`]; a process that stood still in between must not begin it then.
+const INTENT_HOLDS: Duration = Duration::from_secs(3);
+
+/// A run as it was decided, and when the server certainly had it so.
+pub struct Known {
+    /// The run.
+    pub run: Arc<SoakRun>,
+    /// When its last write was sent; none if this visit has not written it.
+    pub as_of: Option<Instant>,
+}
+
 /// A run at one version, as a task needs it.
 #[derive(Clone)]
 pub struct Subject {
@@ -38,25 +53,32 @@ pub struct Subject {
     pub plan: Arc<Plan>,
     /// The run with the status that asked for the effect.
     pub run: Arc<SoakRun>,
+    /// See [`Known::as_of`].
+    pub as_of: Option<Instant>,
 }
 
 /// Starts what was asked for and is not under way, and waits a moment for it. True if something has been done by then.
 pub async fn perform(
     shell: &Arc<Shell>,
     plan: &Parsed,
-    run: &Arc<SoakRun>,
+    known: &Known,
     memory: &Arc<Memory>,
     effects: Vec<Effect>,
     patience: Duration,
 ) -> bool {
+    let Known { run, as_of } = known;
     let mut started: Vec<JoinHandle<()>> = Vec::new();
     for effect in effects {
         let Some(task) = task(&effect, run, memory) else { continue };
         if !memory.take_on(&task) {
             continue;
         }
-        let subject =
-            plan.as_ref().ok().map(|plan| Subject { shell: shell.clone(), plan: plan.clone(), run: run.clone() });
+        let subject = plan.as_ref().ok().map(|plan| Subject {
+            shell: shell.clone(),
+            plan: plan.clone(),
+            run: run.clone(),
+            as_of: *as_of,
+        });
         let (shell, run, memory) = (shell.clone(), run.clone(), memory.clone());
         let span = span(&run, &effect);
         let work = async move {
@@ -117,7 +139,7 @@ fn look_closer(key: &StepKey, memory: &Memory) -> Option<Task> {
 }
 
 async fn carry_out(subject: &Subject, memory: &Memory, task: &Task, effect: Effect) -> Outcome {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     match effect {
         Effect::Validate => Outcome::Told(Fact::Validation(records::validate(subject).await)),
         Effect::Begin(key) | Effect::Observe(key) => step(subject, memory, task, key).await,
@@ -147,7 +169,7 @@ async fn carry_out(subject: &Subject, memory: &Memory, task: &Task, effect: Effe
 }
 
 async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> Outcome {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
     let scope = engine::scope(plan, run, &status);
     let clusters = memory.clusters(&shell.clusters);
@@ -170,6 +192,10 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
             (begun.seen, begun.follow)
         }
         _ => {
+            if !intent_holds(subject, &key).await {
+                memory.doubt();
+                return Outcome::TryAgain;
+            }
             let begun = steps::begin(&context).await;
             (begun.seen, begun.follow)
         }
@@ -180,6 +206,30 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
         return Outcome::TryAgain;
     }
     Outcome::Told(Fact::Step(Box::new((key, seen, follow))))
+}
+
+/// Whether beginning a step leaves no trace in the cluster.
+pub fn begins_by_looking(plan: &Plan, key: &StepKey) -> bool {
+    let leaf = plan.leaf(key.section, &key.phase, &key.step);
+    leaf.is_some_and(|leaf| leaf.action.beginning() == Beginning::Looks)
+}
+
+/// Whether the server still has the run whose status has the intent: known without asking for as long as nobody can have given it up.
+async fn intent_holds(subject: &Subject, key: &StepKey) -> bool {
+    let Subject { shell, plan, run, as_of } = subject;
+    if begins_by_looking(plan, key) || as_of.is_some_and(|at| at.elapsed() < INTENT_HOLDS) {
+        return true;
+    }
+    let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
+    match runs.get_metadata(&run.name_any()).await {
+        Ok(now) => {
+            now.metadata.uid == run.metadata.uid && now.metadata.resource_version == run.metadata.resource_version
+        }
+        Err(error) => {
+            warn!(%error, "a step is not begun yet: the run could not be read once more");
+            false
+        }
+    }
 }
 
 /// What must go on even when the spec can't be parsed (any more).

@@ -46,7 +46,7 @@ pub async fn validate(subject: &Subject) -> Validation {
 }
 
 async fn tried(subject: &Subject) -> Validation {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     let identity = identity(run);
     // Before anything is seen of the run, so that no value of a Secret is.
     redaction::load(shell, run).await;
@@ -326,7 +326,7 @@ fn run_ref(subject: &Subject, status: &SoakRunStatus) -> RunRef {
 }
 
 fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {
-    let Subject { shell, plan, run } = subject;
+    let Subject { shell, plan, run, .. } = subject;
     Environment {
         kubernetes_version: shell.kubernetes_version.clone(),
         operator_version: env!("CARGO_PKG_VERSION").into(),

@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt, runtime::controller::Action};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
-    api::{SoakRun, status::SoakRunStatus, step::Beginning},
+    api::{SoakRun, status::SoakRunStatus},
     engine::{self, Decision, Effect, Note},
     telemetry::{ErrorClass, StatusWrite},
 };
@@ -102,7 +102,7 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
             Err(Unresolved::NotYet) => return Ok(Action::requeue(template::AGAIN)),
             Err(Unresolved::Api(error)) => return Err(api_error(error)),
         };
-        Visit { shell: &shell, plan, memory: &memory, run, stored: None, notes: Vec::new() }.go().await
+        Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() }.go().await
     };
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
     memory.rest(metadata);
@@ -133,6 +133,8 @@ struct Visit<'a> {
     run: Arc<SoakRun>,
     /// The status that the server has, where another one was decided since.
     stored: Option<SoakRunStatus>,
+    /// When the run was certainly what the server had: when the last write of this visit was sent.
+    as_of: Option<Instant>,
     /// To be told once that status is stored.
     notes: Vec<Note>,
 }
@@ -165,7 +167,7 @@ impl Visit<'_> {
                 }
                 moved = true;
             }
-            moved |= perform::perform(self.shell, &self.plan, &self.run, self.memory, effects, PATIENCE).await;
+            moved |= self.perform(effects).await;
             if !moved {
                 self.store().await?;
                 return Ok(rest(self.shell, &self.run, self.memory, wake_at));
@@ -173,6 +175,12 @@ impl Visit<'_> {
         }
         self.store().await?;
         Ok(Action::requeue(Duration::ZERO))
+    }
+
+    async fn perform(&self, effects: Vec<Effect>) -> bool {
+        let Self { shell, plan, run, as_of, memory, .. } = self;
+        perform::perform(shell, plan, &perform::Known { run: run.clone(), as_of: *as_of }, memory, effects, PATIENCE)
+            .await
     }
 
     /// Takes a decided status on.
@@ -188,10 +196,7 @@ impl Visit<'_> {
     fn only_looks(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Observe(_) => true,
-            Effect::Begin(key) => {
-                let leaf = self.plan.as_ref().ok().and_then(|plan| plan.leaf(key.section, &key.phase, &key.step));
-                leaf.is_some_and(|leaf| leaf.action.beginning() == Beginning::Looks)
-            }
+            Effect::Begin(key) => self.plan.as_ref().is_ok_and(|plan| perform::begins_by_looking(plan, key)),
             _ => false,
         }
     }
@@ -199,6 +204,7 @@ impl Visit<'_> {
     /// Writes the status if another one was decided than the server has, and tells the notes.
     async fn store(&mut self) -> Result<(), ReconcileError> {
         if let Some(before) = self.stored.take() {
+            let asked = Instant::now();
             let written = write::status(&self.shell.client, &self.run).await;
             let outcome = match &written {
                 Ok(_) => StatusWrite::Ok,
@@ -206,7 +212,7 @@ impl Visit<'_> {
                 Err(_) => StatusWrite::Error,
             };
             self.shell.metrics.status_written(outcome);
-            self.written(written.map_err(api_error)?);
+            self.written(written.map_err(api_error)?, asked);
             let after = self.run.status.as_ref().unwrap_or(&before);
             if before.phase != after.phase {
                 info!(
@@ -226,8 +232,9 @@ impl Visit<'_> {
     }
 
     async fn change_finalizer(&mut self, wanted: bool) -> Result<(), ReconcileError> {
+        let asked = Instant::now();
         match write::finalizer(&self.shell.client, &self.run, wanted).await {
-            Ok(metadata) => self.written(metadata),
+            Ok(metadata) => self.written(metadata, asked),
             // Gone is as good as released.
             Err(kube::Error::Api(status)) if status.code == 404 && !wanted => {
                 Arc::make_mut(&mut self.run).metadata.finalizers = None;
@@ -238,8 +245,9 @@ impl Visit<'_> {
     }
 
     /// The server holds the run as it is here, at a new version: any other change would have been a conflict.
-    fn written(&mut self, metadata: ObjectMeta) {
+    fn written(&mut self, metadata: ObjectMeta, asked: Instant) {
         Arc::make_mut(&mut self.run).metadata = metadata;
+        self.as_of = Some(asked);
         self.memory.written(self.run.clone());
     }
 }

@@ -32,9 +32,11 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     }
     for run in history.runs() {
         let intents = intents(&run);
-        let pods: Vec<&Version> = history.births("pods").filter(|pod| owner(pod) == Some(run[0].uid())).collect();
+        let own = |made: &&Version| owner(made) == Some(run[0].uid());
+        let pods: Vec<&Version> = history.births("pods").filter(own).collect();
         before_intent(&pods, &intents, found);
         lost(&run, &pods, found);
+        lost(&run, &history.births("failureinjections").filter(own).collect::<Vec<_>>(), found);
         after_deletion(&run, &intents, found);
     }
 }
@@ -92,8 +94,8 @@ fn before_intent(pods: &[&Version], intents: &BTreeMap<(Place, u64), (u64, Strin
     }
 }
 
-/// An attempt that is told to be lost had no pod.
-fn lost(run: &[&Version], pods: &[&Version], found: &mut Vec<Violation>) {
+/// An attempt that is told to be lost has made nothing, and makes nothing later.
+fn lost(run: &[&Version], made: &[&Version], found: &mut Vec<Violation>) {
     let mut told = BTreeSet::new();
     for version in run {
         for (of, step) in steps(&version.object["status"]) {
@@ -102,12 +104,12 @@ fn lost(run: &[&Version], pods: &[&Version], found: &mut Vec<Violation>) {
                 if !told.insert((of.clone(), attempt)) {
                     continue;
                 }
-                let there =
-                    |pod: &&&Version| place(pod) == (of.clone(), attempt) && pod.revision() < version.revision();
-                if let Some(pod) = pods.iter().find(there) {
+                if let Some(made) = made.iter().find(|made| place(made) == (of.clone(), attempt)) {
+                    let when = if made.revision() < version.revision() { "was there" } else { "came later" };
                     let text = format!(
-                        "attempt {attempt} of {of:?} was given up as lost, but pod {} was there: the step ran twice",
-                        pod.name()
+                        "attempt {attempt} of {of:?} was given up as lost, but {} {} {when}: the step ran twice",
+                        made.resource,
+                        made.name()
                     );
                     violated(found, "S1", text);
                 }
