@@ -54,6 +54,8 @@ async fn runs_are_reported_compared_and_listed() {
     assert_eq!(summary["baseline"]["run"]["name"], "before");
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(page.contains("phases.rest") && page.contains("With 95 % confidence"));
+    let seen = support::browser::document(&folder.join("report.html"));
+    assert_eq!(seen.matches("<svg").count(), page.matches("<svg").count(), "each drawing is one for a browser, too");
 
     let compared = soak(&namespace, &["compare", "before", "after"]);
     assert!(compared.status.success());

@@ -1,6 +1,7 @@
 //! What the tests in a cluster share: a client, a namespace of their own, an operator of their own.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test binary uses a part of it")]
 
+pub mod browser;
 pub mod bucket;
 
 use std::{

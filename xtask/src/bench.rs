@@ -80,7 +80,7 @@ fn measure(name: &str, cluster: Option<&cluster::Running>, options: &Options) ->
         command.arg("--kubeconfig").arg(&cluster.kubeconfig).arg("--operator").arg(release.join("soak-operator"));
     }
     if name == "start" && !options.no_image {
-        command.arg("--image").arg(operator_image::build()?.tar);
+        command.arg("--image").arg(operator_image::build(workspace::Profile::Release)?.tar);
     }
     if let Some(runs) = options.runs.filter(|_| name != ANALYSIS) {
         command.args(["--runs", &runs.to_string()]);

@@ -237,7 +237,8 @@ fn prepare_etcd(cluster: &Running, kubectl: &Kubectl) -> Result<()> {
 
 /// Builds the image of the program that writes, verifies and observes, and makes it known to the node.
 pub fn load_ledger(cluster: &Running) -> Result<()> {
-    let binary = workspace::cargo_build_static(&["--package", "etcd-ledger"])?.join("etcd-ledger");
+    let binary =
+        workspace::cargo_build_static(workspace::Profile::Release, &["--package", "etcd-ledger"])?.join("etcd-ledger");
     let image = image::build(
         &ImageSpec::new("localhost/etcd-ledger:1")
             .file(&binary, "bin/etcd-ledger", 0o755)

@@ -159,7 +159,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Image => {
-            println!("{}", operator_image::build()?.tar.display());
+            println!("{}", operator_image::build(workspace::Profile::Release)?.tar.display());
             Ok(())
         }
         Command::Cluster(command) => run_cluster(command),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     image::{self, ImageSpec},
-    workspace,
+    workspace::{self, Profile},
 };
 
 /// An image that was built.
@@ -18,10 +18,10 @@ pub struct Built {
 }
 
 /// Builds the binary and the image around it.
-pub fn build() -> Result<Built> {
+pub fn build(profile: Profile) -> Result<Built> {
     const REFERENCE: &str = "localhost/soak-operator:dev";
-    let binary =
-        workspace::cargo_build_static(&["--package", "soak-operator", "--bin", "soak-operator"])?.join("soak-operator");
+    let binary = workspace::cargo_build_static(profile, &["--package", "soak-operator", "--bin", "soak-operator"])?
+        .join("soak-operator");
     let mut spec =
         ImageSpec::new(REFERENCE).file(&binary, "soak-operator", 0o755).entrypoint(&["/soak-operator"]).user(65_532);
     // `http` steps to public servers need the public authorities.

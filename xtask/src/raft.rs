@@ -45,7 +45,7 @@ pub fn runs(scenario: Option<&str>) -> Result<Vec<String>> {
 
 /// Lets the operator have helpers on nodes, which stop and kill processes; the answer is its options for that.
 pub fn allow_helpers(cluster: &Running, kubectl: &Kubectl) -> Result<Vec<String>> {
-    let image = operator_image::build()?;
+    let image = operator_image::build(workspace::Profile::Release)?;
     cluster.load_image(&image.tar)?;
     kubectl.apply(&workspace::read(&format!("{FOLDER}/helpers.yaml"))?)?;
     let options = [

@@ -213,6 +213,16 @@ pub fn prometheus() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Chromium, from its Debian package when it is not there: its libraries are too many to be unpacked beside the system's.
+pub fn chromium() -> Result<PathBuf> {
+    let binary = PathBuf::from("/usr/bin/chromium");
+    if !binary.exists() {
+        apt(&["update"])?;
+        apt(&["install", "--yes", "--no-install-recommends", "chromium"])?;
+    }
+    Ok(binary)
+}
+
 fn unpack(folder: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     let status = Command::new(program)
         .args(arguments)

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -21,14 +21,30 @@ pub fn target() -> PathBuf {
 
 /// Runs a program of the tool chain in the checkout; its output goes where this program's goes.
 pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
-    let status = Command::new(program)
+    ended_well(command(program, arguments, environment), program, arguments)
+}
+
+/// The same with all its output in a file.
+pub fn run_into(file: &Path, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let out = fs::File::create(file).with_context(|| format!("{} can't be written", file.display()))?;
+    let mut command = command(program, arguments, environment);
+    command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+    ended_well(command, program, arguments)
+}
+
+fn command(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         // Set by the cargo that runs this program; ring's build script is run anew, and all above it built anew, when it changes.
         .env_remove("CARGO_MANIFEST_DIR")
         .envs(environment.iter().copied())
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("{program} can't be started"))?;
+        .current_dir(root());
+    command
+}
+
+fn ended_well(mut command: Command, program: &str, arguments: &[&str]) -> Result<()> {
+    let status = command.status().with_context(|| format!("{program} can't be started"))?;
     if !status.success() {
         bail!("{program} {} ended with {status}", arguments.join(" "));
     }
@@ -60,14 +76,32 @@ pub fn binary(name: &str, further: &[&str]) -> Result<PathBuf> {
     Ok(cargo_build(&arguments)?.join(name))
 }
 
-/// Builds fully static release binaries, which run in an image without anything else; the answer is their folder.
-pub fn cargo_build_static(arguments: &[&str]) -> Result<PathBuf> {
+/// How a binary for an image is built.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    /// As it is released.
+    Release,
+    /// In a third of the time, for tests of what is around the binary.
+    Quick,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Quick => "quick",
+        }
+    }
+}
+
+/// Builds fully static binaries, which run in an image without anything else; the answer is their folder.
+pub fn cargo_build_static(profile: Profile, arguments: &[&str]) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let mut all = vec!["build", "--quiet", "--release", "--target", TARGET];
+    let mut all = vec!["build", "--quiet", "--profile", profile.name(), "--target", TARGET];
     all.extend(arguments);
     // No musl target is needed: glibc itself links statically, and resolves names since 2.34 without further files.
     run("cargo", &all, &[("RUSTFLAGS", "-C target-feature=+crt-static")])?;
-    Ok(target().join(TARGET).join("release"))
+    Ok(target().join(TARGET).join(profile.name()))
 }
 
 /// Reads a file of the checkout.
