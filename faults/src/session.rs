@@ -40,6 +40,9 @@ const FAULTS_END: Duration = Duration::from_mins(1);
 const START: Duration = Duration::from_secs(2);
 /// How long a server that was killed or stood still may take until it answers as before.
 const BACK: Duration = Duration::from_secs(5);
+/// How often, and how far apart, pods are nudged after their node was started again.
+const NUDGES: usize = 5;
+const NUDGE_AFTER: Duration = Duration::from_secs(2);
 /// How late after the session's begin the injection comes that has a time.
 const LATER: Duration = Duration::from_secs(5);
 /// How long an ended workload is watched for writes that should not come.
@@ -320,7 +323,15 @@ async fn strike(setup: Setup, place: Place, shared: Arc<Shared>, mut around: Unb
             }
             Around::RestartServer => machine.restart("kube-apiserver"),
             Around::RestartManager => machine.restart("kube-controller-manager"),
-            Around::RestartKubelet => machine.restart("kubelet"),
+            Around::RestartKubelet => {
+                let restarted = machine.restart("kubelet");
+                for _ in 0..NUDGES {
+                    tokio::time::sleep(NUDGE_AFTER).await;
+                    // It is done again anyway.
+                    let _ = place.nudge_pods().await;
+                }
+                restarted
+            }
             Around::Compact => machine.compact(),
             Around::StopEtcd(millis) => {
                 let stopped = machine.signal("etcd", "-STOP");

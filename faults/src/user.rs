@@ -107,6 +107,18 @@ impl Place {
         Ok(())
     }
 
+    /// Changes an annotation of each pod. A simulated node that was killed in the midst of a pod's life goes on with it only when the pod
+    /// changes; a kubelet would by itself.
+    pub async fn nudge_pods(&self) -> Result<()> {
+        let pods = self.server.get(&self.path("/api/v1", "pods")).await?.unwrap_or_default();
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let path = self.path("/api/v1", &format!("pods/{}", names::text(&pod["metadata"]["name"])));
+            let nudge = json!({"metadata": {"annotations": {"faults.soak.dev/nudged": fastrand::u32(..).to_string()}}});
+            self.server.call(Method::PATCH, &path, Some(&nudge)).await?;
+        }
+        Ok(())
+    }
+
     fn bindings(&self) -> [String; 2] {
         let root = "/apis/rbac.authorization.k8s.io/v1";
         [self.path(root, "rolebindings/soak"), format!("{root}/clusterrolebindings/{}", self.namespace)]
