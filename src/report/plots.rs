@@ -18,6 +18,8 @@ const ROW: f64 = 44.0;
 const MAX_OUTLIERS: usize = 200;
 /// Values that are drawn of a metric; of more, some of each stretch.
 const MAX_POINTS: usize = 600;
+/// Up to so many points have room to be large.
+const FEW: usize = 60;
 
 /// Box plots of metrics of one unit on one scale, each above that of the baseline. Empty: there are no values.
 pub(super) fn boxes(metrics: &[&Series], before: &[Series]) -> String {
@@ -132,8 +134,10 @@ pub(super) fn over_time(series: &Series, metric: &MetricReport, before: Option<&
     let outliers: std::collections::BTreeSet<u32> = metric.outliers.iter().copied().collect();
     let points = || thinned(series).map(|index| (series.cycles[index], series.values[index]));
     let place = |(cycle, value): (u32, f64)| (x.at(f64::from(cycle)), y.at(value));
-    svg.dots("dot", points().filter(|(cycle, _)| !outliers.contains(cycle)).map(place));
-    svg.dots("dot outlier", points().filter(|(cycle, _)| outliers.contains(cycle)).map(place));
+    let (usual, outlying) =
+        if series.values.len() <= FEW { ("dot few", "dot few outlier") } else { ("dot", "dot outlier") };
+    svg.dots(usual, points().filter(|(cycle, _)| !outliers.contains(cycle)).map(place));
+    svg.dots(outlying, points().filter(|(cycle, _)| outliers.contains(cycle)).map(place));
     svg.line("median", (SMALL_X.0, y.at(metric.p50.value)), (SMALL_X.1, y.at(metric.p50.value)));
     svg.line("p95", (SMALL_X.0, y.at(metric.p95.value)), (SMALL_X.1, y.at(metric.p95.value)));
     slope(&mut svg, series, metric, &y);
