@@ -99,7 +99,7 @@ async fn forward(client: Client, counted: Arc<Mutex<Counted>>, request: Request)
         }
         counted.now.bytes += body.len() as u64;
         *counted.now.requests.entry(key.clone()).or_default() += 1;
-        if key == "create configmaps" {
+        if key == "create configmaps" && is_record(&body) {
             let here = Count { at: Instant::now(), ..counted.now.clone() };
             counted.records.push(here);
         }
@@ -116,6 +116,12 @@ async fn forward(client: Client, counted: Arc<Mutex<Counted>>, request: Request)
         }),
         Err(error) => refusal(&error.to_string()),
     }
+}
+
+/// Whether a ConfigMap is the record of a cycle or the summary, and not what tells of the run's surroundings.
+fn is_record(body: &[u8]) -> bool {
+    let object: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    matches!(object["metadata"]["labels"]["soak.dev/record"].as_str(), Some("cycle" | "summary"))
 }
 
 fn refusal(why: &str) -> Response {
