@@ -1,4 +1,4 @@
-//! OCI images of static programs: one layer, a config, an index, in a tar that containerd imports.
+//! OCI images of static programs: one packed layer, a config, an index, in a tar that containerd imports.
 //!
 //! The same input gives the same bytes: no times, a fixed order.
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -91,11 +92,12 @@ pub fn build(spec: &ImageSpec) -> Result<PathBuf> {
         config["config"]["User"] = json!(format!("{user}:{user}"));
     }
     let config = serde_json::to_vec(&config)?;
+    let layer = packed(&layer)?;
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len()},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(&layer), "size": layer.len()}],
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(&layer), "size": layer.len()}],
     }))?;
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
@@ -120,6 +122,13 @@ pub fn build(spec: &ImageSpec) -> Result<PathBuf> {
     tar.into_inner()?.flush()?;
     fs::rename(&new, &path)?;
     Ok(path)
+}
+
+/// A layer as registries keep it.
+fn packed(layer: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(layer)?;
+    Ok(encoder.finish()?)
 }
 
 fn layer(spec: &ImageSpec) -> Result<Vec<u8>> {

@@ -36,10 +36,15 @@ fn command(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> C
     let mut command = Command::new(program);
     command
         .args(arguments)
-        // Set by the cargo that runs this program; ring's build script is run anew, and all above it built anew, when it changes.
-        .env_remove("CARGO_MANIFEST_DIR")
         .envs(environment.iter().copied())
         .current_dir(root());
+    // Set by the cargo that runs this program: where they differ, build scripts are run anew, and all that needs them is built anew.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
