@@ -16,10 +16,10 @@ use std::{
     thread,
 };
 
-use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
+use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event, rbac::v1::RoleBinding};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use soak_operator::api::{
@@ -343,14 +343,21 @@ async fn a_query_of_a_real_prometheus_alerts_and_a_prometheus_that_is_gone_is_a_
 }
 
 #[tokio::test]
-async fn a_monitor_without_rights_is_an_alert_that_says_so_and_harms_nothing() {
-    let namespace = Namespace::create("monitors").await;
-    let _operator = Operator::start(&namespace);
+async fn a_monitor_that_loses_its_rights_is_an_alert_that_says_so_and_harms_nothing() {
+    let namespace = namespace().await;
+    let operator = Operator::start(&namespace);
     let spec = json!({
-        "phases": [{"name": "work", "steps": [{"name": "say", "pod": script("sleep 20")}]}],
+        "phases": [{"name": "work", "steps": [{"name": "say", "pod": script("sleep 30")}]}],
         "monitors": [depth(json!({"policy": "abort"}))],
     });
     namespace.run("blind", spec).await;
+    let begun = |run: &SoakRun| run.status.as_ref().is_some_and(|status| status.phase == RunPhase::Running);
+    namespace.until("blind", "began", begun).await;
+    // A watch that is open stays so; the next operator has to ask anew.
+    operator.kill();
+    let bindings: Api<RoleBinding> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    bindings.delete("soak-watches", &DeleteParams::default()).await.unwrap();
+    let _operator = Operator::start(&namespace);
     let run = namespace.until("blind", "is broken", is("MonitorBroken", AlertState::Firing)).await;
     let broken = alerts(&run).into_iter().find(|it| it.alert == "MonitorBroken").unwrap();
     assert!(broken.cause.contains("list") && broken.cause.contains("configmaps"), "{broken:?}");

@@ -22,10 +22,31 @@ fn one(step: Value) -> Value {
     json!({"phases": [{"name": "work", "steps": [step]}]})
 }
 
-fn as_nobody(step: Value) -> Value {
-    let mut spec = one(step);
-    spec["serviceAccountName"] = json!("nobody");
+/// A run that only watches, by the target's role.
+fn watching(monitor: Value) -> Value {
+    let mut spec = one(json!({"sleep": {"duration": "1s"}}));
+    let mut monitor = monitor;
+    monitor["name"] = json!("eye");
+    monitor["target"] = json!("primary");
+    spec["monitors"] = json!([monitor]);
+    spec["targets"] = json!([{"name": "here"}]);
+    spec["roles"] = json!({"primary": "here"});
     spec
+}
+
+async fn waits_for_the_right(namespace: &Namespace, name: &str, right: &str) -> String {
+    let place = format!("in namespace {}", namespace.name);
+    let run = namespace.until(name, "told the missing right", |run| text(run).contains(right)).await;
+    assert!(text(&run).contains(&place) && text(&run).contains("nobody"), "{name}: {}", text(&run));
+    let status = run.status.as_ref().unwrap();
+    assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Validating, "PermissionDenied"), "{name}");
+    assert!(!is_condition(&run, "Completed", ConditionStatus::True), "{name}: it waits for the right");
+    text(&run).to_owned()
+}
+
+async fn start_as_nobody(namespace: &Namespace, name: &str, mut spec: Value) {
+    spec["serviceAccountName"] = json!("nobody");
+    namespace.run(name, spec).await;
 }
 
 fn text(run: &SoakRun) -> &str {
@@ -51,16 +72,25 @@ async fn the_right_that_a_step_lacks_is_named_with_verb_resource_and_namespace()
         ("delete", json!({"delete": {"resource": reference}}), "delete configmaps named m"),
         ("resource", json!({"resource": {"manifest": map, "successCondition": "true"}}), "create configmaps"),
     ];
-    join_all(cases.iter().map(|(name, step, _)| namespace.run(name, as_nobody(step.clone())))).await;
+    join_all(cases.iter().map(|(name, step, _)| start_as_nobody(&namespace, name, one(step.clone())))).await;
     for (name, _, right) in &cases {
-        let place = format!("in namespace {}", namespace.name);
-        let run = namespace.until(name, "told the missing right", |run| text(run).contains(right)).await;
-        assert!(text(&run).contains(&place) && text(&run).contains("nobody"), "{name}: {}", text(&run));
-        let status = run.status.as_ref().unwrap();
-        assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Validating, "PermissionDenied"), "{name}");
-        assert!(!is_condition(&run, "Completed", ConditionStatus::True), "{name}: it waits for the right");
+        waits_for_the_right(&namespace, name, right).await;
     }
     assert!(namespace.pods().list(&ListParams::default()).await.unwrap().items.is_empty());
+    let missing_kind = json!({"apiVersion": "test.example/v1", "kind": "Nowhere"});
+    let watches = [
+        ("watch", json!({"resource": reference}), "list configmaps"),
+        ("watch-pods", json!({"podHealth": {}}), "list pods"),
+    ];
+    join_all(watches.iter().map(|(name, it, _)| start_as_nobody(&namespace, name, watching(it.clone())))).await;
+    for (name, monitor, right) in &watches {
+        let message = waits_for_the_right(&namespace, name, right).await;
+        let field = format!("spec.monitors[0].{}", monitor.as_object().unwrap().keys().next().unwrap());
+        assert!(message.contains("watch") && message.ends_with(&field), "{name}: {message}");
+    }
+    // Its setup might install the kind.
+    start_as_nobody(&namespace, "watch-nothing", watching(json!({"resource": missing_kind}))).await;
+    namespace.ended("watch-nothing").await;
     namespace.delete().await;
 }
 

@@ -1,15 +1,21 @@
 //! What an account may do, asked as the account itself.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
 
-use super::error::ApiFailure;
+use super::{
+    Cluster,
+    client::Account,
+    error::{ApiFailure, Class},
+};
 
 /// Questions asked at the same time.
 const CONCURRENCY: usize = 8;
+/// Missing rights that a message names.
+const NAMED_RIGHTS: usize = 5;
 
 /// One right in the sense of RBAC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +78,36 @@ impl fmt::Display for Right {
             None => f.write_str(" in the whole cluster"),
         }
     }
+}
+
+/// Which of `rights` the one who acts for `account` on the cluster of a target lacks, in one sentence; none if none. Each right
+/// comes with the field of the spec that needs it.
+///
+/// Errors: the account's name is none, or the server did not answer.
+pub async fn lack(
+    cluster: &Cluster,
+    target: &str,
+    account: &Account,
+    rights: &BTreeMap<Right, String>,
+) -> Result<Option<String>, ApiFailure> {
+    let client = cluster
+        .tenants
+        .client(account)
+        .map_err(|error| ApiFailure::definite(Class::Invalid, format!("spec.serviceAccountName: {error}")))?;
+    let asked: Vec<Right> = rights.keys().cloned().collect();
+    let missing = missing_rights(&client, &asked).await?;
+    let who = if cluster.remote {
+        format!("the user of target {target}'s kubeconfig")
+    } else {
+        format!("service account {account}")
+    };
+    Ok(missing.first().map(|first| {
+        let named: Vec<String> = missing.iter().take(NAMED_RIGHTS).map(Right::to_string).collect();
+        let more = missing.len().saturating_sub(NAMED_RIGHTS);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let field = rights.get(first).map_or("", String::as_str);
+        format!("{who} may not {}{more}; first needed by {field}", named.join(", "))
+    }))
 }
 
 /// Those of `rights` that the account behind `client` lacks, in the given order.

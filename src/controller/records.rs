@@ -57,7 +57,11 @@ async fn tried(subject: &Subject) -> Validation {
     let status = run.status.clone().unwrap_or_default();
     let scope = engine::scope(plan, run, &status);
     let clusters = shell.memories.of(&identity.uid).clusters(&shell.clusters);
-    let answer = steps::validate(plan, &identity, &scope, &clusters, &shell.step_settings).await;
+    let mut answer = steps::validate(plan, &identity, &scope, &clusters, &shell.step_settings).await;
+    if answer == Validation::Accepted {
+        let scope = engine::monitor::scope(plan, run, status.attempt);
+        answer = crate::monitors::validate(plan, &identity.account(), &scope, &clusters).await;
+    }
     if answer == Validation::Accepted
         && let Err(error) = look_into_store(subject, &status).await
     {

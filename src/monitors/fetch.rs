@@ -19,7 +19,7 @@ use crate::{
     },
     cluster::{kinds::group_version_kind, watches::Listing},
     engine::{
-        expr::render_json,
+        expr::{Scope, render_json},
         monitor::{MonitorPlan, Source, Subject},
     },
     request::{Request, send},
@@ -44,7 +44,7 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(plan: &MonitorPlan, around: &Surroundings, place: watch::Receiver<Place>) -> Self {
-        let source = render(&plan.source, around);
+        let source = render(&plan.source, &around.scope);
         Self { source, around: around.clone(), place, patience: patience(plan), listing: None }
     }
 
@@ -179,8 +179,8 @@ fn has(object: &DynamicObject, wanted: &BTreeMap<String, String>) -> bool {
 }
 
 /// The source with the expressions in its texts replaced by their values.
-fn render(source: &Source, around: &Surroundings) -> Result<Source, String> {
-    let fields = render_json(&source.fields(), &around.scope).map_err(|error| error.to_string())?;
+pub(super) fn render(source: &Source, scope: &Scope) -> Result<Source, String> {
+    let fields = render_json(&source.fields(), scope).map_err(|error| error.to_string())?;
     let read = |error: serde_json::Error| format!("an expression gives what the field can't hold: {error}");
     Ok(match source {
         Source::Resource(_) => Source::Resource(serde_json::from_value(fields).map_err(read)?),

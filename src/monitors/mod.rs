@@ -7,6 +7,7 @@
 mod fetch;
 mod pods;
 mod promql;
+mod rights;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -28,6 +29,8 @@ use crate::{
 };
 
 use fetch::Fetcher;
+
+pub use rights::validate;
 
 /// Looks at the same time, over all runs: each may hold an answer of 1 MiB.
 const LOOKS: usize = 32;

@@ -17,7 +17,7 @@ use crate::{
     api::{names::reason, status::Section, step::each_kind},
     cluster::{
         Cluster,
-        access::{Right, missing_rights},
+        access::{Right, lack},
         error::{ApiFailure, Class},
         targets::RunClusters,
     },
@@ -30,8 +30,6 @@ use crate::{
 
 /// Steps that are tried at the same time.
 const CONCURRENCY: usize = 4;
-/// Missing rights that a message names.
-const NAMED_RIGHTS: usize = 5;
 
 /// Asks the server as the tenant whether everything that `plan` does would be accepted: namespaces, account, kinds,
 /// rights, and a dry run of each object whose expressions have values in `scope` (a sample of a cycle's variables).
@@ -74,7 +72,7 @@ async fn checks(
     // A step that a role sends to one cluster and then to the other is tried on both.
     let mut contexts: Vec<StepContext<'_>> = Vec::new();
     for (key, leaf) in &steps {
-        for target in plan.targets.possible_for(leaf) {
+        for target in plan.targets.possible_or_own(leaf.action.target()) {
             let place = if leaf.action.works_here() { "" } else { &*target };
             let cluster =
                 clusters.get(place).map_err(|failure| not_yet(reason::TARGET_UNREACHABLE, failure.message))?;
@@ -197,14 +195,14 @@ async fn rights_are_there<'a>(
     target: &str,
     made: &Promised,
 ) -> Result<(), Validation> {
-    let mut rights: BTreeMap<Right, &str> = BTreeMap::new();
+    let mut rights: BTreeMap<Right, String> = BTreeMap::new();
     let mut first = None;
     for ctx in contexts {
         first = first.or(Some(ctx));
         let Reference::Known(it) = reference(ctx) else { continue };
         match needed(ctx, &it).await {
             Ok(all) => all.into_iter().for_each(|right| {
-                rights.entry(right).or_insert(&ctx.leaf.field);
+                rights.entry(right).or_insert_with(|| ctx.leaf.field.clone());
             }),
             Err(failure) if failure.is_not_found() && made.kinds => {}
             Err(failure) if failure.class == Class::Invalid => {
@@ -216,27 +214,14 @@ async fn rights_are_there<'a>(
         }
     }
     let Some(first) = first else { return Ok(()) };
-    let client = first.client().map_err(|failure| Validation::Invalid {
-        reason: reason::INVALID_SPEC.into(),
-        message: format!("spec.serviceAccountName: {}", failure.message),
-    })?;
-    let asked: Vec<Right> = rights.keys().cloned().collect();
-    let missing =
-        missing_rights(&client, &asked).await.map_err(|failure| not_yet(failure.class.reason(), failure.message))?;
-    let Some(one) = missing.first() else { return Ok(()) };
-    let named: Vec<String> = missing.iter().take(NAMED_RIGHTS).map(Right::to_string).collect();
-    let more = missing.len().saturating_sub(NAMED_RIGHTS);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let field = rights.get(one).copied().unwrap_or_default();
-    let who = if first.cluster.remote {
-        format!("the user of target {target}'s kubeconfig")
-    } else {
-        format!("service account {}", first.run.account())
-    };
-    Err(not_yet(
-        reason::PERMISSION_DENIED,
-        format!("{who} may not {}{more}; first needed by {field}", named.join(", ")),
-    ))
+    match lack(first.cluster, target, &first.run.account(), &rights).await {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) => Err(not_yet(reason::PERMISSION_DENIED, what)),
+        Err(failure) if failure.class == Class::Invalid => {
+            Err(Validation::Invalid { reason: reason::INVALID_SPEC.into(), message: failure.message })
+        }
+        Err(failure) => Err(not_yet(failure.class.reason(), failure.message)),
+    }
 }
 
 async fn try_step(ctx: &StepContext<'_>, made: &Promised) -> Result<(), Validation> {

@@ -8,7 +8,7 @@ use crate::api::{
     target::{Rotate, SecretKeyRef},
 };
 
-use super::{Leaf, MonitorPlan, PhasePlan, PlanError, references::unique};
+use super::{MonitorPlan, PhasePlan, PlanError, references::unique};
 
 /// A cluster that steps may work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,9 @@ impl TargetsPlan {
         }
     }
 
-    /// As [`possible`](Self::possible), for a step; an empty name is the cluster that the operator runs in.
-    pub fn possible_for(&self, leaf: &Leaf) -> Vec<String> {
-        leaf.action.target().map_or_else(|| vec![String::new()], |name| self.possible(name))
+    /// As [`possible`](Self::possible), where a name may be missing: then it is the empty one, of the cluster that the operator runs in.
+    pub fn possible_or_own(&self, name: Option<&str>) -> Vec<String> {
+        name.map_or_else(|| vec![String::new()], |name| self.possible(name))
     }
 }
 
