@@ -119,3 +119,26 @@ async fn a_run_waits_for_a_template_that_comes_later() {
     assert_eq!(steps(&namespace, &ended).await, ["late", "late"]);
     namespace.delete().await;
 }
+
+#[tokio::test]
+async fn an_empty_list_of_a_run_leaves_out_what_the_template_has() {
+    let namespace = Namespace::create("templates").await;
+    let mut template = template("step");
+    for list in ["setup", "cleanup"] {
+        template["spec"]["run"][list] = json!([{"name": "more", "sleep": {"duration": "1s"}}]);
+    }
+    apply(&namespace, template).await;
+    let _operator = Operator::start(&namespace);
+    let spec = json!({"serviceAccountName": "soak", "templateRef": {"name": "base"}, "parameters": word(), "setup": [], "dryRun": true});
+    // Not by the typed client, which leaves empty lists out.
+    namespace
+        .apply(
+            json!({"apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "metadata": {"name": "less"}, "spec": spec}),
+        )
+        .await;
+    namespace.ended("less").await;
+    let frozen = &frozen(&namespace).await[0];
+    let spec: Value = serde_json::from_str(&frozen.data.as_ref().unwrap()["spec.json"]).unwrap();
+    assert_eq!((spec.get("setup"), &spec["cleanup"][0]["name"]), (None, &json!("more")), "{spec:#}");
+    namespace.delete().await;
+}

@@ -1,7 +1,11 @@
 //! A run as the cache keeps it: spec and status as texts. Thousands of runs rest while a few move, and a text is a tenth
 //! of the tree that is made of it.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -9,7 +13,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::api::{SoakRun, status::RunPhase};
+use crate::{
+    api::{SoakRun, status::RunPhase},
+    engine::template,
+};
 
 /// What the operator reads of a run's metadata. Managed fields alone would be longer than the rest of the object.
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +78,11 @@ impl CachedRun {
             spec: serde_json::from_str(&self.spec)?,
             status: serde_json::from_str(&self.status)?,
         })
+    }
+
+    /// Lists that the spec sets to be empty, see [`template::emptied`]: [`read`](Self::read) can't tell.
+    pub fn emptied(&self) -> BTreeSet<String> {
+        serde_json::from_str(&self.spec).map(|spec| template::emptied(&spec)).unwrap_or_default()
     }
 
     /// Where the run is.
@@ -185,6 +197,15 @@ mod tests {
         assert_eq!(serde_json::to_value(&run.spec.phases).unwrap()[0]["name"], "p");
         assert_eq!(run.status.map(|status| status.attempt), Some(2));
         assert_eq!(cached.phase(), RunPhase::Running);
+    }
+
+    #[test]
+    fn a_list_that_is_empty_is_told_from_one_that_is_not_there() {
+        let mut spec = spec();
+        spec["monitors"] = json!([]);
+        let cached = cached("7", &spec);
+        assert_eq!(Vec::from_iter(cached.emptied()), ["monitors"]);
+        assert!(cached.read().unwrap().spec.monitors.is_empty());
     }
 
     #[test]

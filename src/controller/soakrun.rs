@@ -96,7 +96,7 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
         phase = position.and_then(|pass| pass.phases.last()).map_or("", |phase| phase.name.as_str()),
     );
     let visit = async {
-        let (run, plan) = match template::resolve(&shell, run.clone(), &memory).await {
+        let (run, plan) = match template::resolve(&shell, run.clone(), &memory, || cached.emptied()).await {
             Ok(run) => (run.clone(), shell.plans.get(&run)),
             Err(Unresolved::Wrong(error)) => (run, Err(Arc::new(error))),
             Err(Unresolved::NotYet) => return Ok(Action::requeue(template::AGAIN)),

@@ -3,7 +3,7 @@
 //! The ConfigMap is named after the run's uid and attempt and never changes, so that whoever comes first decides, a crash in
 //! between included, and a template that is edited during a run changes nothing in it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::{
@@ -42,7 +42,14 @@ pub enum Unresolved {
 }
 
 /// The run with the spec that its attempt was resolved to; unchanged where it refers to no template, or has ended.
-pub async fn resolve(shell: &Shell, run: Arc<SoakRun>, memory: &Memory) -> Result<Arc<SoakRun>, Unresolved> {
+///
+/// `emptied` tells which lists the run sets to be empty, as [`template::emptied`] does.
+pub async fn resolve(
+    shell: &Shell,
+    run: Arc<SoakRun>,
+    memory: &Memory,
+    emptied: impl FnOnce() -> BTreeSet<String>,
+) -> Result<Arc<SoakRun>, Unresolved> {
     let Some(reference) = run.spec.template_ref.clone() else { return Ok(run) };
     let status = run.status.clone().unwrap_or_default();
     let again = status.rerun != run.spec.rerun;
@@ -54,7 +61,7 @@ pub async fn resolve(shell: &Shell, run: Arc<SoakRun>, memory: &Memory) -> Resul
     let frozen = if let Some(spec) = memory.resolved(attempt) {
         spec
     } else {
-        let spec = Arc::new(frozen(shell, &run, attempt, &reference.name).await?);
+        let spec = Arc::new(frozen(shell, &run, attempt, &reference.name, &emptied()).await?);
         memory.resolve(attempt, spec.clone());
         spec
     };
@@ -63,7 +70,13 @@ pub async fn resolve(shell: &Shell, run: Arc<SoakRun>, memory: &Memory) -> Resul
     Ok(Arc::new(SoakRun { metadata: run.metadata.clone(), spec, status: run.status.clone() }))
 }
 
-async fn frozen(shell: &Shell, run: &SoakRun, attempt: u32, template: &str) -> Result<SoakRunSpec, Unresolved> {
+async fn frozen(
+    shell: &Shell,
+    run: &SoakRun,
+    attempt: u32,
+    template: &str,
+    emptied: &BTreeSet<String>,
+) -> Result<SoakRunSpec, Unresolved> {
     let namespace = run.namespace().unwrap_or_default();
     let maps: Api<ConfigMap> = Api::namespaced(shell.client.clone(), &namespace);
     let name = record_name(run, attempt, "spec");
@@ -82,7 +95,7 @@ async fn frozen(shell: &Shell, run: &SoakRun, attempt: u32, template: &str) -> R
         shell.notes.tell(run.object_ref(&()), note);
         return Err(Unresolved::NotYet);
     };
-    let spec = template::resolve(&found.spec, &run.spec).map_err(Unresolved::Wrong)?;
+    let spec = template::resolve(&found.spec, &run.spec, emptied).map_err(Unresolved::Wrong)?;
     let map = manifest(run, attempt, name.clone(), &found, &spec);
     let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
     match maps.create(&parameters, &map).await {

@@ -18,10 +18,22 @@ use super::{
 const OWN: [&str; 8] =
     ["serviceAccountName", "templateRef", "parameters", "suspend", "abort", "rerun", "ttlAfterFinished", "dryRun"];
 
-/// The spec of a run: the template's with the fields that the run sets in their place, and the parameters checked.
+/// Names of the lists that a spec, as it was written, says to be empty. Reading the spec loses the difference to a list that is
+/// not there.
+pub fn emptied(written: &Value) -> BTreeSet<String> {
+    let fields = written.as_object().into_iter().flatten();
+    fields.filter(|(_, value)| value.as_array().is_some_and(Vec::is_empty)).map(|(name, _)| name.clone()).collect()
+}
+
+/// The spec of a run: the template's with the fields that the run sets in their place, and the parameters checked. `emptied` are
+/// the lists that the run sets to be empty.
 ///
 /// Errors: a parameter that is missing, unknown or of another kind, a field that no run has, or a spec that is none.
-pub fn resolve(template: &SoakTemplateSpec, run: &SoakRunSpec) -> Result<SoakRunSpec, PlanError> {
+pub fn resolve(
+    template: &SoakTemplateSpec,
+    run: &SoakRunSpec,
+    emptied: &BTreeSet<String>,
+) -> Result<SoakRunSpec, PlanError> {
     let Value::Object(mut merged) = template.run.clone() else {
         return Err(PlanError::new("the template's spec.run", "an object with fields of a SoakRun's spec is wanted"));
     };
@@ -33,6 +45,9 @@ pub fn resolve(template: &SoakTemplateSpec, run: &SoakRunSpec) -> Result<SoakRun
         if OWN.contains(&name.as_str()) || unset.get(&name) != Some(&value) {
             merged.insert(name, value);
         }
+    }
+    for name in emptied {
+        merged.remove(name);
     }
     let mut parameters = parameters(&template.parameters, run)?;
     // What the template works out of its parameters is nobody's to choose.
@@ -200,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_run_takes_what_it_does_not_say_from_the_template() {
-        let spec = resolve(&good(), &run(&json!({"cycles": 2}))).unwrap();
+        let spec = resolve(&good(), &run(&json!({"cycles": 2})), &BTreeSet::new()).unwrap();
         assert_eq!((spec.cycles, spec.cooldown, spec.phases.len()), (Some(2), Some(Duration::from_secs(2)), 1));
         assert!(spec.failure_policy.stop_on_failure, "an unset field is no field");
         let values: Vec<(&str, &str)> =
@@ -211,9 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_a_run_sets_to_be_empty_takes_the_place_of_the_templates() {
+        let mut template = good();
+        template.run["snapshot"] = json!([{"apiVersion": "v1", "kind": "Node"}]);
+        template.run["monitors"] = json!([{"name": "pods", "podHealth": {}}]);
+        template.run["cleanup"] = json!([{"name": "c", "sleep": {"duration": "1s"}}]);
+        let written = json!({"monitors": [], "cleanup": [], "failurePolicy": {}});
+        let spec = resolve(&template, &run(&written), &emptied(&written)).unwrap();
+        assert_eq!((spec.snapshot.len(), spec.monitors.len(), spec.cleanup.len()), (1, 0, 0));
+        assert!(
+            spec.failure_policy.stop_on_failure,
+            "the server fills in objects by itself, so an empty one says nothing"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let refuse = |template: &SoakTemplateSpec, spec: Value, told: &str| {
-            let error = resolve(template, &run(&spec)).unwrap_err().to_string();
+            let error = resolve(template, &run(&spec), &emptied(&spec)).unwrap_err().to_string();
             assert!(error.contains(told), "{told}: {error}");
         };
         let with = |name: &str, value: &str| json!({"parameters": [{"name": "image", "value": "x"}, {"name": name, "value": value}]});
