@@ -141,6 +141,25 @@ fn an_hour_that_fails_stands_out_and_chance_does_not() {
     assert!(alarms <= allowed(0.05, runs), "{alarms}");
 }
 
+/// Which of two assignments a cycle has then depends on the outcomes before it.
+#[test]
+fn roles_that_swap_after_each_success_are_not_blamed_for_chance() {
+    let mut rng = Rng::with_seed(41);
+    let runs = 300;
+    let alarms = share(runs, |_| {
+        let mut swapped = false;
+        let trials: Vec<(bool, bool)> = (0..240)
+            .map(|_| {
+                let trial = (swapped, rng.f64() < 0.3);
+                swapped ^= !trial.1;
+                trial
+            })
+            .collect();
+        associations(&trials)[0].adjusted <= 0.05
+    });
+    assert!(alarms <= allowed(0.05, runs), "{alarms}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 

@@ -228,9 +228,9 @@ pub struct StepReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DependenceReport {
-    /// `hour`, `injection` or `node`.
+    /// `hour`, `roles`, `injection` or `node`.
     pub on: String,
-    /// Which one, such as `02:00 UTC`.
+    /// Which one, such as `02:00 UTC` or `primary hub-a, secondary hub-b`.
     pub group: String,
     /// Failures with it.
     pub failed: u64,

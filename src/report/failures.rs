@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::Timelike;
 
 use crate::{
-    analysis::{Association, associations},
+    analysis::{Association, Failures, associations},
     api::status::{Outcome, Section, StepState},
     results::{CycleRecord, StepRecord},
 };
@@ -130,7 +130,7 @@ pub(super) fn steps(run: &RunRecords) -> Vec<StepReport> {
     reports
 }
 
-/// Whether failures depend on the hour of the day, on an injection in the cycle, or on the node.
+/// Whether failures depend on the hour of the day, on who played which role, on an injection in the cycle, or on the node.
 ///
 /// Records that the retention has removed do no harm here: odds ratios and the exact test stay what they are when passed
 /// and failed cycles are sampled differently.
@@ -139,6 +139,7 @@ pub(super) fn dependences(run: &RunRecords) -> Vec<DependenceReport> {
     let failed = |cycle: &CycleRecord| cycle.outcome == Outcome::Failed;
     let cycles = || run.cycles.iter().filter(told);
     let hours: Vec<(u32, bool)> = cycles().map(|cycle| (cycle.started_at.hour(), failed(cycle))).collect();
+    let roles: Vec<(_, bool)> = cycles().map(|cycle| (&cycle.environment.roles, failed(cycle))).collect();
     let injections: Vec<(bool, bool)> = cycles().map(|cycle| (injected(cycle), failed(cycle))).collect();
     let steps = run.cycles.iter().flat_map(|cycle| &cycle.phases).flat_map(|phase| &phase.steps);
     let nodes: Vec<(&str, bool)> = steps
@@ -147,12 +148,23 @@ pub(super) fn dependences(run: &RunRecords) -> Vec<DependenceReport> {
         .map(|(node, outcome)| (node, outcome == Outcome::Failed))
         .collect();
     let mut found = rows("hour", &associations(&hours), |hour| format!("{hour:02}:00 UTC"));
-    // With and without are two sides of one question.
+    // Roles that swap have two assignments, which are two sides of one question: the worse is told.
+    let worse: Vec<_> = associations(&roles).into_iter().filter(|it| rate(it.inside) > rate(it.outside)).collect();
+    found.extend(rows("roles", &worse, |roles| {
+        let players: Vec<String> = roles.iter().map(|(role, target)| format!("{role} {target}")).collect();
+        players.join(", ")
+    }));
+    // As are with and without.
     let with: Vec<_> = associations(&injections).into_iter().filter(|it| it.group).collect();
     found.extend(rows("injection", &with, |_| "cycles with an injection".to_owned()));
     found.extend(rows("node", &associations(&nodes), |node| (*node).to_owned()));
     found.sort_by(|a, b| a.p_value.total_cmp(&b.p_value));
     found
+}
+
+#[expect(clippy::cast_precision_loss, reason = "runs have far fewer cycles")]
+fn rate(of: Failures) -> f64 {
+    of.failed as f64 / of.trials.max(1) as f64
 }
 
 fn rows<K>(on: &str, found: &[Association<K>], name: impl Fn(&K) -> String) -> Vec<DependenceReport> {

@@ -90,6 +90,24 @@ fn failures_with_injections_are_told_apart() {
 }
 
 #[test]
+fn failures_of_one_assignment_of_roles_are_told_once_and_by_the_worse_one() {
+    let mut records = run("tonight", Shape { cycles: 60, fail_every: 4, ..Shape::default() });
+    for cycle in &mut records.cycles {
+        let (primary, secondary) = if cycle.cycle % 2 == 0 { ("hub-b", "hub-a") } else { ("hub-a", "hub-b") };
+        cycle.environment.roles =
+            [("primary", primary), ("secondary", secondary)].map(|(role, hub)| (role.into(), hub.into())).into();
+    }
+    let report = report(&records, None);
+    let found: Vec<_> = report.dependences.iter().filter(|it| it.on == "roles").collect();
+    assert_eq!((found.len(), found[0].group.as_str()), (1, "primary hub-b, secondary hub-a"));
+    assert_eq!((found[0].failed, found[0].trials, found[0].failed_else, found[0].trials_else), (15, 30, 0, 30));
+    let told = "Failures depend on the roles: 15 of 30 with primary hub-b, secondary hub-a, 0 of 30 else.";
+    let files = files(&report, &records, None).unwrap();
+    assert!(file(&files, "report.html").contains(told) && file(&files, "report.md").contains(told));
+    assert!(file(&files, "summary.json").contains("primary hub-b, secondary hub-a"));
+}
+
+#[test]
 fn the_summary_follows_its_schema() {
     let (report, _, files) = made(BAD, Some(Shape::default()));
     let schema: Value = serde_json::from_str(&schema().1).unwrap();
