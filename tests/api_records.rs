@@ -70,11 +70,11 @@ async fn a_record_is_stored_once_and_can_not_be_changed() {
     let namespace = Namespace::create("records").await;
     let run = run(&namespace).await;
     let first = ConfigMapRecord::from(&record(&run, 1, "first\n"));
-    let stored = results::store(namespace.client.clone(), &namespace.name, &first).await.unwrap();
+    let stored = results::store(namespace.client.clone(), &first).await.unwrap();
     assert_eq!((stored.digest.as_str(), stored.adopted), (first.text().digest(), false));
 
     let later = ConfigMapRecord::from(&record(&run, 1, "later\n"));
-    let adopted = results::store(namespace.client.clone(), &namespace.name, &later).await.unwrap();
+    let adopted = results::store(namespace.client.clone(), &later).await.unwrap();
     assert_eq!((adopted.digest, adopted.adopted), (stored.digest, true), "what is stored counts, not what is at hand");
 
     let change = Patch::Merge(json!({"data": {"record.json": "{}"}}));
@@ -91,7 +91,7 @@ async fn the_largest_record_is_accepted() {
     let run = run(&namespace).await;
     let large = ConfigMapRecord::from(&record(&run, 1, &"\"\\ a line that JSON escapes\n".repeat(1_200)));
     assert!(large.text().is_truncated() && large.text().text().len() > MAX_RECORD_BYTES / 4);
-    results::store(namespace.client.clone(), &namespace.name, &large).await.unwrap();
+    results::store(namespace.client.clone(), &large).await.unwrap();
     let read = results::read(namespace.client.clone(), &namespace.name, &run.uid).await.unwrap();
     assert!(read[0].intact && read[0].cycle().unwrap().truncated);
     namespace.delete().await;
@@ -104,7 +104,7 @@ async fn a_stranger_of_the_same_name_is_neither_adopted_nor_pruned() {
     let record = ConfigMapRecord::from(&record(&run, 1, ""));
     let stranger = json!({"metadata": {"name": record.name()}, "data": {"a": "b"}});
     maps(&namespace).create(&PostParams::default(), &serde_json::from_value(stranger).unwrap()).await.unwrap();
-    let error = results::store(namespace.client.clone(), &namespace.name, &record).await.unwrap_err();
+    let error = results::store(namespace.client.clone(), &record).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("belongs to somebody else"), "{error}");
     let pruned = results::prune(namespace.client.clone(), &namespace.name, &run.uid, &[record.name()]).await.unwrap();
     assert_eq!((pruned.deleted, pruned.foreign), (0, vec![record.name()]));
@@ -116,16 +116,10 @@ async fn many_records_are_read_in_order_and_pruned_by_name() {
     let namespace = Namespace::create("records").await;
     let run = run(&namespace).await;
     let client = || namespace.client.clone();
-    results::store(
-        client(),
-        &namespace.name,
-        &(&SummaryRecord { run: run.clone(), ..SummaryRecord::default() }).into(),
-    )
-    .await
-    .unwrap();
+    results::store(client(), &(&SummaryRecord { run: run.clone(), ..SummaryRecord::default() }).into()).await.unwrap();
     // More than a page.
     for cycle in (1..=40).rev() {
-        results::store(client(), &namespace.name, &(&record(&run, cycle, "")).into()).await.unwrap();
+        results::store(client(), &(&record(&run, cycle, "")).into()).await.unwrap();
     }
     let parts = |records: Vec<results::StoredRecord>| records.into_iter().map(|record| record.part).collect::<Vec<_>>();
     let expected: Vec<RecordPart> = (1..=40).map(RecordPart::Cycle).chain([RecordPart::Summary]).collect();
@@ -146,7 +140,7 @@ async fn many_records_are_read_in_order_and_pruned_by_name() {
 async fn records_go_with_their_run() {
     let namespace = Namespace::create("records").await;
     let run = run(&namespace).await;
-    results::store(namespace.client.clone(), &namespace.name, &(&record(&run, 1, "")).into()).await.unwrap();
+    results::store(namespace.client.clone(), &(&record(&run, 1, "")).into()).await.unwrap();
     namespace.runs().delete(&run.name, &DeleteParams::default()).await.unwrap();
     wait_for("the end of the record", || async {
         let left = results::read(namespace.client.clone(), &namespace.name, &run.uid).await.ok()?;
@@ -162,7 +156,6 @@ async fn errors_of_the_namespace_say_what_to_do() {
     let run = run(&namespace).await;
     let error = results::store(
         namespace.client.clone(),
-        "no-such-namespace",
         &(&record(&RunRef { namespace: "no-such-namespace".into(), ..run.clone() }, 1, "")).into(),
     )
     .await
@@ -177,8 +170,7 @@ async fn errors_of_the_namespace_say_what_to_do() {
     maps.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(namespace.client.clone());
     namespaces.delete(&namespace.name, &DeleteParams::default()).await.unwrap();
-    let error =
-        results::store(namespace.client.clone(), &namespace.name, &(&record(&run, 2, "")).into()).await.unwrap_err();
+    let error = results::store(namespace.client.clone(), &(&record(&run, 2, "")).into()).await.unwrap_err();
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     maps.patch("held", &PatchParams::default(), &release).await.unwrap();
     assert!(!error.is_transient() && error.to_string().contains("is being deleted"), "{error}");

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{SubsecRound, Utc};
 use k8s_openapi::{
-    api::core::v1::ConfigMap, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, ListParams, PostParams},
+    api::{DynamicObject, ListParams},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,11 +18,11 @@ use crate::{
     api::{
         SoakRun,
         monitor::ResourceMonitor,
-        names::{GROUP, OPERATOR_FIELD_MANAGER, label},
+        names::{GROUP, label},
     },
     cluster::kinds::group_version_kind,
     engine::{self, expr::render_json},
-    results::{self, CrdVersion, Manifest, Moment, ObjectState, Snapshot},
+    results::{self, CrdVersion, Manifest, Moment, ObjectState, Once, RunRef, Snapshot, StoreError},
 };
 
 use super::{observe::identity, perform::Subject, redaction, template};
@@ -70,58 +70,39 @@ pub struct Start {
 }
 
 /// Writes down what is known before the first step. Whoever comes first decides; writing it again changes nothing.
-pub async fn begin(subject: &Subject) -> kube::Result<()> {
-    let maps = maps(subject);
+pub async fn begin(subject: &Subject) -> Result<(), StoreError> {
     let start = Start { manifest: manifest(subject).await?, snapshot: snapshot(subject, Moment::Start).await };
-    let text = serde_json::to_string(&start).map_err(kube::Error::SerdeError)?;
-    let run = &subject.run;
-    let map = ConfigMap {
-        metadata: ObjectMeta {
-            annotations: Some([(label::DIGEST.to_owned(), results::digest(&text))].into()),
-            ..template::metadata(run, attempt(subject), name(subject), "start")
-        },
-        data: Some([(KEY.to_owned(), text)].into()),
-        immutable: Some(true),
-        ..ConfigMap::default()
-    };
-    let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
-    match maps.create(&parameters, &map).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        // It may have been written all the same: that is found out by reading, never by writing again.
-        Err(error) => match maps.get_opt(&name(subject)).await? {
-            Some(_) => Ok(()),
-            None => Err(error),
-        },
-    }
+    let text = serde_json::to_string(&start).map_err(|error| StoreError::Terminal(error.to_string()))?;
+    let of = of(subject);
+    let (once, digest) = (once(&of), results::digest(&text));
+    once.make(subject.shell.client.clone(), &once.manifest(text, digest)).await.map(|_| ())
 }
 
 /// Reads back what was known when the run began; nothing if that is gone or was changed.
 pub async fn read(subject: &Subject) -> Option<Start> {
-    let map = maps(subject).get_opt(&name(subject)).await.ok()??;
-    let text = map.data.as_ref()?.get(KEY)?;
-    let owned = map.owner_references().iter().any(|owner| Some(&owner.uid) == subject.run.uid().as_ref());
-    let intact = map.annotations().get(label::DIGEST) == Some(&results::digest(text));
-    serde_json::from_str(text).ok().filter(|_| owned && intact)
+    let of = of(subject);
+    let found = once(&of).get(subject.shell.client.clone()).await.ok()??;
+    serde_json::from_str(&found.text).ok()
 }
 
-fn maps(subject: &Subject) -> Api<ConfigMap> {
-    Api::namespaced(subject.shell.client.clone(), &subject.run.namespace().unwrap_or_default())
+fn once(of: &RunRef) -> Once<'_> {
+    Once::new(of, "start", KEY, "the run's manifest")
+}
+
+fn of(subject: &Subject) -> RunRef {
+    template::run_ref(&subject.run, attempt(subject))
 }
 
 fn attempt(subject: &Subject) -> u32 {
     subject.run.status.as_ref().map_or(0, |status| status.attempt)
 }
 
-fn name(subject: &Subject) -> String {
-    template::record_name(&subject.run, attempt(subject), "start")
-}
-
-async fn manifest(subject: &Subject) -> kube::Result<Manifest> {
+async fn manifest(subject: &Subject) -> Result<Manifest, StoreError> {
     let Subject { shell, plan, run, .. } = subject;
     // The cache keeps neither annotations nor managed fields.
     let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
-    let metadata = runs.get_metadata(&run.name_any()).await?.metadata;
+    let metadata = runs.get_metadata(&run.name_any()).await;
+    let metadata = metadata.map_err(|error| StoreError::Transient(format!("reading the run: {error}")))?.metadata;
     let spec = serde_json::to_value(&run.spec).unwrap_or_default();
     let marks: BTreeMap<String, String> = metadata
         .annotations

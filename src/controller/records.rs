@@ -25,7 +25,7 @@ use super::{
     monitors,
     observe::identity,
     perform::Subject,
-    redaction,
+    redaction, template,
 };
 
 /// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
@@ -325,8 +325,7 @@ fn metric(name: &str, sketch: &Sketch) -> Option<MetricSummary> {
 }
 
 fn run_ref(subject: &Subject, status: &SoakRunStatus) -> RunRef {
-    let identity = identity(&subject.run);
-    RunRef { name: identity.name, namespace: identity.namespace, uid: identity.uid, attempt: status.attempt }
+    template::run_ref(&subject.run, status.attempt)
 }
 
 fn environment(subject: &Subject, status: &SoakRunStatus) -> Environment {

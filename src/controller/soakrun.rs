@@ -16,6 +16,7 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::{
     api::{SoakRun, status::SoakRunStatus},
     engine::{self, Decision, Effect, Note},
+    results::StoreError,
     telemetry::{ErrorClass, StatusWrite},
 };
 
@@ -46,6 +47,9 @@ pub enum ReconcileError {
     /// The API server refused or did not answer.
     #[error("writing the run: {0}")]
     Api(#[source] kube::Error),
+    /// What the run resolves to could not be kept.
+    #[error(transparent)]
+    Store(StoreError),
     /// A bug. Other runs go on.
     #[error("the reconcile panicked: {0}")]
     Panic(String),
@@ -63,7 +67,7 @@ impl ReconcileError {
     pub(super) const fn class(&self) -> ErrorClass {
         match self {
             Self::Conflict => ErrorClass::Conflict,
-            Self::Api(_) => ErrorClass::Transient,
+            Self::Api(_) | Self::Store(_) => ErrorClass::Transient,
             Self::Panic(_) => ErrorClass::Panic,
         }
     }
@@ -101,6 +105,7 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
             Err(Unresolved::Wrong(error)) => (run, Err(Arc::new(error))),
             Err(Unresolved::NotYet) => return Ok(Action::requeue(template::AGAIN)),
             Err(Unresolved::Api(error)) => return Err(api_error(error)),
+            Err(Unresolved::Store(error)) => return Err(ReconcileError::Store(error)),
         };
         Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() }.go().await
     };

@@ -1,25 +1,18 @@
 //! Runs that refer to a template: what one resolves to is written down once, before anything else is done, and used ever after.
 //!
-//! The ConfigMap is named after the run's uid and attempt and never changes, so that whoever comes first decides, a crash in
-//! between included, and a template that is edited during a run changes nothing in it.
+//! It is kept as [`Once`] says: a template that is edited during a run changes nothing in it.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::{
-    api::core::v1::ConfigMap,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{Api, Resource, ResourceExt, api::PostParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::{
-    api::{
-        SoakRun, SoakRunSpec, SoakTemplate,
-        names::{OPERATOR_FIELD_MANAGER, label, reason},
-    },
+    api::{SoakRun, SoakRunSpec, SoakTemplate, names::reason},
     engine::{Note, NoteType, PlanError, template},
-    results::{self, RecordPart, RunRef},
+    results::{self, Made, Once, RunRef, StoreError},
 };
 
 use super::{Shell, memory::Memory};
@@ -39,6 +32,8 @@ pub enum Unresolved {
     Wrong(PlanError),
     /// The API server did not do what it was asked for.
     Api(kube::Error),
+    /// What it resolves to could not be written down or read back.
+    Store(StoreError),
 }
 
 /// The run with the spec that its attempt was resolved to; unchanged where it refers to no template, or has ended.
@@ -78,10 +73,10 @@ async fn frozen(
     emptied: &BTreeSet<String>,
 ) -> Result<SoakRunSpec, Unresolved> {
     let namespace = run.namespace().unwrap_or_default();
-    let maps: Api<ConfigMap> = Api::namespaced(shell.client.clone(), &namespace);
-    let name = record_name(run, attempt, "spec");
-    if let Some(found) = maps.get_opt(&name).await.map_err(Unresolved::Api)? {
-        return read(run, &found);
+    let of = run_ref(run, attempt);
+    let once = Once::new(&of, "spec", KEY, "the resolved spec");
+    if let Some(found) = once.get(shell.client.clone()).await.map_err(stored)? {
+        return read(&once, &found);
     }
     let templates: Api<SoakTemplate> = Api::namespaced(shell.client.clone(), &namespace);
     let Some(found) = templates.get_opt(template).await.map_err(Unresolved::Api)? else {
@@ -96,79 +91,42 @@ async fn frozen(
         return Err(Unresolved::NotYet);
     };
     let spec = template::resolve(&found.spec, &run.spec, emptied).map_err(Unresolved::Wrong)?;
-    let map = manifest(run, attempt, name.clone(), &found, &spec);
-    let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
-    match maps.create(&parameters, &map).await {
-        Ok(_) => Ok(spec),
-        // Somebody was faster: an operator that crashed, or the call whose answer was lost.
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            read(run, &maps.get(&name).await.map_err(Unresolved::Api)?)
-        }
-        Err(error) => Err(Unresolved::Api(error)),
-    }
+    // An operator that crashed, or a call whose answer was lost, may have been faster.
+    let made = once.make(shell.client.clone(), &manifest(&once, &found, &spec)).await.map_err(stored)?;
+    read(&once, &made)
 }
 
-/// The name of a ConfigMap that is written before the first step of an attempt: a record's, with another part.
-pub fn record_name(run: &SoakRun, attempt: u32, part: &str) -> String {
-    let of = RunRef {
+/// What a run is called in what it writes down about that attempt.
+pub fn run_ref(run: &SoakRun, attempt: u32) -> RunRef {
+    RunRef {
         name: run.name_any(),
         namespace: run.namespace().unwrap_or_default(),
         uid: run.uid().unwrap_or_default(),
         attempt,
-    };
-    format!("{}{part}", results::record_name(&of, RecordPart::Setup).trim_end_matches("setup"))
-}
-
-/// The metadata of such a ConfigMap. The label tells what it is, and that it is no record of a pass.
-pub fn metadata(run: &SoakRun, attempt: u32, name: String, part: &str) -> ObjectMeta {
-    let uid = run.uid().unwrap_or_default();
-    let labels = [
-        (label::RUN_UID, uid.clone()),
-        (label::RUN_ATTEMPT, attempt.to_string()),
-        (label::RECORD, part.to_owned()),
-        (label::MANAGED_BY, OPERATOR_FIELD_MANAGER.to_owned()),
-    ];
-    let owner = OwnerReference {
-        api_version: SoakRun::api_version(&()).into(),
-        kind: SoakRun::kind(&()).into(),
-        name: run.name_any(),
-        uid,
-        ..OwnerReference::default()
-    };
-    ObjectMeta {
-        name: Some(name),
-        namespace: run.namespace(),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
-        owner_references: Some(vec![owner]),
-        ..ObjectMeta::default()
     }
 }
 
-fn manifest(run: &SoakRun, attempt: u32, name: String, template: &SoakTemplate, spec: &SoakRunSpec) -> ConfigMap {
+fn manifest(once: &Once<'_>, template: &SoakTemplate, spec: &SoakRunSpec) -> ConfigMap {
     let text = serde_json::to_string(spec).unwrap_or_default();
     let from = json!({"name": template.name_any(), "uid": template.uid(), "generation": template.metadata.generation});
-    ConfigMap {
-        metadata: ObjectMeta {
-            annotations: Some([(label::DIGEST.to_owned(), results::digest(&text))].into()),
-            ..metadata(run, attempt, name, "spec")
-        },
-        data: Some([(KEY.to_owned(), text), ("template.json".to_owned(), from.to_string())].into()),
-        immutable: Some(true),
-        ..ConfigMap::default()
-    }
+    let digest = results::digest(&text);
+    let mut map = once.manifest(text, digest);
+    map.data.get_or_insert_default().insert("template.json".to_owned(), from.to_string());
+    map
 }
 
-fn read(run: &SoakRun, map: &ConfigMap) -> Result<SoakRunSpec, Unresolved> {
-    let wrong = |problem: &str| {
-        let problem = format!("ConfigMap {} {problem}: delete it, and rerun the run", map.name_any());
-        Err(Unresolved::Wrong(PlanError::new("spec.templateRef", problem)))
-    };
-    let owned = map.owner_references().iter().any(|owner| Some(&owner.uid) == run.uid().as_ref());
-    let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)).filter(|_| owned) else {
-        return wrong("is not this run's resolved spec");
-    };
-    if map.annotations().get(label::DIGEST) != Some(&results::digest(text)) {
-        return wrong("does not match its digest");
+fn read(once: &Once<'_>, found: &Made) -> Result<SoakRunSpec, Unresolved> {
+    serde_json::from_str(&found.text).map_err(|_| wrong(&format!("ConfigMap {} holds no spec: delete it", once.name)))
+}
+
+/// What is there in the place of the resolved spec can't be worked by.
+fn wrong(problem: &str) -> Unresolved {
+    Unresolved::Wrong(PlanError::new("spec.templateRef", format!("{problem}, and rerun the run")))
+}
+
+fn stored(error: StoreError) -> Unresolved {
+    match error {
+        StoreError::Taken(problem) => wrong(&problem),
+        other => Unresolved::Store(other),
     }
-    serde_json::from_str(text).or_else(|_| wrong("holds no spec"))
 }

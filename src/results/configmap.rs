@@ -1,19 +1,15 @@
-//! A record as a ConfigMap: its name, its labels, its owner.
+//! A record as a ConfigMap: its name and what its labels tell.
 
 use std::{collections::BTreeMap, fmt};
 
-use k8s_openapi::{
-    api::core::v1::ConfigMap,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use crate::api::{
-    names::{GROUP, OPERATOR_FIELD_MANAGER, VERSION, label},
-    status::Section,
-};
+use crate::api::{names::label, status::Section};
 
 use super::{
+    once::Once,
     record::{CycleRecord, RunRef},
     summary::SummaryRecord,
     text::RecordText,
@@ -24,8 +20,6 @@ pub const KEY: &str = "record.json";
 
 /// Longest part of a record's name that is taken from the run's.
 const READABLE: usize = 63;
-/// Longest value of a label.
-const LABEL: usize = 63;
 
 /// What a record tells of, within one attempt of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,10 +76,11 @@ impl fmt::Display for RecordPart {
     }
 }
 
-/// The name of the ConfigMap that holds a record, such as `switchover-3f2a1b9c-a1-c000012`.
+/// The name of the ConfigMap that holds a record or another part of what a run writes down, such as
+/// `switchover-3f2a1b9c-a1-c000012`.
 ///
 /// It follows from the run's uid, attempt and part alone, so that storing the same record again meets itself. It is a DNS subdomain.
-pub fn record_name(run: &RunRef, part: RecordPart) -> String {
+pub fn record_name(run: &RunRef, part: impl fmt::Display) -> String {
     let readable: String = run.name.chars().take(READABLE).collect();
     let hash = Sha256::digest(run.uid.as_bytes());
     let hash = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
@@ -134,43 +129,19 @@ impl ConfigMapRecord {
         &self.text
     }
 
-    /// The ConfigMap. It is immutable, and collected with the run.
-    ///
-    /// The owner reference does not block the run's deletion: records are lost with the run, never in its way.
+    pub(super) fn once(&self) -> Once<'_> {
+        let cycle = match self.part {
+            RecordPart::Cycle(number) => Some(number),
+            RecordPart::Setup | RecordPart::Cleanup | RecordPart::Summary => None,
+        };
+        Once { run: &self.run, name: self.name(), part: self.part.label(), cycle, key: KEY, what: "the record" }
+    }
+
+    /// The ConfigMap, see [`Once::manifest`].
     pub fn manifest(&self) -> ConfigMap {
-        let mut labels = BTreeMap::from([
-            (label::RUN_UID.to_owned(), self.run.uid.clone()),
-            (label::RUN_ATTEMPT.to_owned(), self.run.attempt.to_string()),
-            (label::RECORD.to_owned(), self.part.label().to_owned()),
-            (label::OUTCOME.to_owned(), self.outcome.to_owned()),
-            (label::MANAGED_BY.to_owned(), OPERATOR_FIELD_MANAGER.to_owned()),
-        ]);
-        if self.run.name.len() <= LABEL {
-            labels.insert(label::RUN.to_owned(), self.run.name.clone());
-        }
-        if let RecordPart::Cycle(number) = self.part {
-            labels.insert(label::CYCLE.to_owned(), number.to_string());
-        }
-        ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(self.name()),
-                namespace: Some(self.run.namespace.clone()),
-                labels: Some(labels),
-                annotations: Some(BTreeMap::from([(label::DIGEST.to_owned(), self.text.digest().to_owned())])),
-                owner_references: Some(vec![OwnerReference {
-                    api_version: format!("{GROUP}/{VERSION}"),
-                    kind: "SoakRun".to_owned(),
-                    name: self.run.name.clone(),
-                    uid: self.run.uid.clone(),
-                    controller: Some(true),
-                    block_owner_deletion: None,
-                }]),
-                ..ObjectMeta::default()
-            },
-            immutable: Some(true),
-            data: Some(BTreeMap::from([(KEY.to_owned(), self.text.text().to_owned())])),
-            binary_data: None,
-        }
+        let mut map = self.once().manifest(self.text.text().to_owned(), self.text.digest().to_owned());
+        map.labels_mut().insert(label::OUTCOME.to_owned(), self.outcome.to_owned());
+        map
     }
 }
 

@@ -1,6 +1,11 @@
 //! What can go wrong with the store, and what to do about it.
 
+use std::time::Duration;
+
 use kube::core::Status;
+
+/// Longest time that one call may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a record could not be stored, read or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +16,9 @@ pub enum StoreError {
     /// It will not work until somebody changes something; the text says what.
     #[error("{0}")]
     Terminal(String),
+    /// Its name is taken by something else, or it was changed after it had been stored.
+    #[error("{0}")]
+    Taken(String),
 }
 
 impl StoreError {
@@ -49,8 +57,20 @@ impl Failed {
     }
 }
 
+/// Makes a call within the deadline. What became of a call that took longer is not known.
+pub(super) async fn call<T>(
+    call: impl Future<Output = kube::Result<T>>,
+    doing: &str,
+    namespace: &str,
+) -> Result<T, Failed> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|error| failed(&error, doing, namespace)),
+        Err(_) => Err(Failed::Ambiguous(format!("no answer within {} s", DEADLINE.as_secs()))),
+    }
+}
+
 /// Sorts an error of the client. `doing` begins the message, such as `storing the record x`.
-pub(super) fn failed(error: &kube::Error, doing: &str, namespace: &str) -> Failed {
+fn failed(error: &kube::Error, doing: &str, namespace: &str) -> Failed {
     let status = match error {
         kube::Error::Api(status) => status,
         // The request was never sent.

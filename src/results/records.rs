@@ -62,7 +62,7 @@ impl Records for ConfigMaps {
     fn put<'a>(&'a self, record: &'a ConfigMapRecord) -> BoxFuture<'a, Result<Stored, StoreError>> {
         async move {
             let namespace = &record.run.namespace;
-            let stored = store::store(self.client.clone(), namespace, record).await?;
+            let stored = store::store(self.client.clone(), record).await?;
             self.known.lock().put((namespace.clone(), record.name()), stored.uid.clone());
             Ok(stored)
         }

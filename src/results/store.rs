@@ -1,28 +1,22 @@
-//! The ConfigMap store: storing once, reading, deleting.
-//!
-//! These are the operator's own writes (S12), made as the operator. The client's retry of POST must be off: what an ambiguous
-//! answer left behind is found out by reading.
-
-use std::time::Duration;
+//! The ConfigMap store of records: storing once, reading, deleting.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Preconditions},
 };
 
-use crate::api::names::{OPERATOR_FIELD_MANAGER, label};
+use crate::api::names::label;
 
 use super::{
     configmap::{ConfigMapRecord, KEY, RecordPart},
-    kube_error::{Failed, StoreError, failed},
+    kube_error::{Failed, StoreError, call},
+    once::Made,
     record::CycleRecord,
     summary::SummaryRecord,
     text::digest,
 };
 
-/// Longest time that one call may take.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// Records read with one call. With texts of 512 KiB each that is 16 MiB at most.
 const PAGE: u32 = 32;
 
@@ -37,69 +31,12 @@ pub struct Stored {
     pub adopted: bool,
 }
 
-/// Stores a record once.
+/// Stores a record once, or adopts the one that a crash came after, as [`Once::make`](super::Once::make) says.
 ///
-/// Guarantees: on success the server has shown content with the returned digest, under the record's name, owned by the run. A
-/// record that was stored before (a crash came between storing and counting) is adopted as it is. Nothing is ever overwritten.
-///
-/// Errors: transient ones may be tried again at once or later, any number of times; terminal ones say what has to be changed.
-pub async fn store(client: Client, namespace: &str, record: &ConfigMapRecord) -> Result<Stored, StoreError> {
-    let api: Api<ConfigMap> = Api::namespaced(client, namespace);
-    let name = record.name();
-    let doing = format!("storing the record {namespace}/{name}");
-    let parameters = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let ours = record.text().digest();
-    match call(api.create(&parameters, &record.manifest()), &doing, namespace).await {
-        Ok(created) if content_digest(&created).as_deref() == Some(ours) => {
-            Ok(Stored { digest: ours.to_owned(), uid: created.uid().unwrap_or_default(), adopted: false })
-        }
-        Ok(_) => Err(StoreError::Terminal(format!(
-            "{doing}: the server stored other content than it was given: exempt ConfigMaps labelled {} from the admission webhook that changes them, then delete this one",
-            label::RECORD
-        ))),
-        Err(Failed::Exists) => match call(api.get(&name), &doing, namespace).await {
-            Ok(found) => adopt(&found, record, &doing),
-            Err(failure) => Err(failure.into_error(&doing)),
-        },
-        // A second POST would be harmless because of the name, but it would not tell whether the first one is still on its way.
-        Err(Failed::Ambiguous(message)) => match call(api.get(&name), &doing, namespace).await {
-            Ok(found) => adopt(&found, record, &doing),
-            Err(Failed::Missing) => {
-                Err(StoreError::Transient(format!("{doing}: {message}; it is not there: it is tried again")))
-            }
-            Err(failure) => Err(failure.into_error(&doing)),
-        },
-        // Only a namespace can be missing for a POST.
-        Err(Failed::Missing) => Err(StoreError::Terminal(format!(
-            "{doing}: there is no such namespace: create it again, or delete the run"
-        ))),
-        Err(Failed::Refused(error)) => Err(error),
-    }
-}
-
-/// Accepts what is in the store already, if it is this record and whole.
-fn adopt(found: &ConfigMap, record: &ConfigMapRecord, doing: &str) -> Result<Stored, StoreError> {
-    let refuse = |problem: &str| {
-        Err(StoreError::Terminal(format!(
-            "{doing}: there is a ConfigMap of that name that {problem}: look at it, and delete it if it is not needed"
-        )))
-    };
-    let labels = found.labels();
-    let owned = found.owner_references().iter().any(|owner| owner.uid == record.run.uid);
-    let ours = owned && labels.get(label::RUN_UID) == Some(&record.run.uid);
-    if !ours && !crate::switches::without("uid-check") {
-        return refuse("belongs to somebody else");
-    }
-    let attempt = labels.get(label::RUN_ATTEMPT).and_then(|attempt| attempt.parse().ok());
-    if attempt != Some(record.run.attempt) || RecordPart::from_labels(labels) != Some(record.part) {
-        return refuse("is labelled as another record");
-    }
-    match content_digest(found) {
-        Some(content) if found.annotations().get(label::DIGEST) == Some(&content) => {
-            Ok(Stored { digest: content, uid: found.uid().unwrap_or_default(), adopted: true })
-        }
-        _ => refuse("does not match its digest: it was changed"),
-    }
+/// Errors: as there.
+pub async fn store(client: Client, record: &ConfigMapRecord) -> Result<Stored, StoreError> {
+    let Made { digest, uid, adopted, text: _ } = record.once().make(client, &record.manifest()).await?;
+    Ok(Stored { digest, uid, adopted })
 }
 
 /// What [`prune`] did.
@@ -230,16 +167,4 @@ fn stored_record(mut map: ConfigMap) -> Option<StoredRecord> {
         digest: noted,
         text,
     })
-}
-
-fn content_digest(map: &ConfigMap) -> Option<String> {
-    map.data.as_ref()?.get(KEY).map(|text| digest(text))
-}
-
-/// Makes a call within the deadline. What became of a call that took longer is not known.
-async fn call<T>(call: impl Future<Output = kube::Result<T>>, doing: &str, namespace: &str) -> Result<T, Failed> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(answer) => answer.map_err(|error| failed(&error, doing, namespace)),
-        Err(_) => Err(Failed::Ambiguous(format!("no answer within {} s", DEADLINE.as_secs()))),
-    }
 }

@@ -127,7 +127,7 @@ async fn a_record_is_stored_once_and_adopted_after_a_crash() {
     let (client, server) = server(&[]);
     let ours = cycle().text().digest().to_owned();
     assert_eq!(
-        store(client.clone(), "soak", &cycle()).await.unwrap(),
+        store(client.clone(), &cycle()).await.unwrap(),
         Stored { digest: ours.clone(), uid: format!("uid-of-{}", cycle().name()), adopted: false }
     );
 
@@ -137,7 +137,7 @@ async fn a_record_is_stored_once_and_adopted_after_a_crash() {
     let later = ConfigMapRecord::from(&later);
     assert_ne!(later.text().digest(), ours);
     assert_eq!(
-        store(client, "soak", &later).await.unwrap(),
+        store(client, &later).await.unwrap(),
         Stored { digest: ours, uid: format!("uid-of-{}", cycle().name()), adopted: true }
     );
     assert_eq!(log(&server), "POST POST GET");
@@ -147,20 +147,20 @@ async fn a_record_is_stored_once_and_adopted_after_a_crash() {
 async fn an_answer_that_was_lost_is_resolved_by_reading() {
     for fate in [Fate::Lost(500), Fate::Lost(503), Fate::Lost(504)] {
         let (client, server) = server(&[fate]);
-        assert!(store(client, "soak", &cycle()).await.unwrap().adopted);
+        assert!(store(client, &cycle()).await.unwrap().adopted);
         assert_eq!(log(&server), "POST GET", "no second POST");
     }
     for fate in [Fate::Refused(500), Fate::Hangs] {
         let (client, server) = server(&[fate]);
-        let error = store(client.clone(), "soak", &cycle()).await.unwrap_err();
+        let error = store(client.clone(), &cycle()).await.unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("it is not there"), "{error}");
         assert_eq!(log(&server), "POST GET", "no second POST");
-        assert!(!store(client, "soak", &cycle()).await.unwrap().adopted, "the next try stores it");
+        assert!(!store(client, &cycle()).await.unwrap().adopted, "the next try stores it");
     }
     let (client, server) = server(&[Fate::Lost(504), Fate::Hangs]);
-    let error = store(client.clone(), "soak", &cycle()).await.unwrap_err();
+    let error = store(client.clone(), &cycle()).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("no answer within 30 s"), "{error}");
-    assert!(store(client, "soak", &cycle()).await.unwrap().adopted);
+    assert!(store(client, &cycle()).await.unwrap().adopted);
     assert_eq!(log(&server), "POST GET POST GET");
 }
 
@@ -173,7 +173,7 @@ async fn what_is_refused_says_what_to_do() {
         (429, true, "tried again"),
     ] {
         let (client, server) = server(&[Fate::Refused(code)]);
-        let error = store(client, "soak", &cycle()).await.unwrap_err();
+        let error = store(client, &cycle()).await.unwrap_err();
         assert_eq!(error.is_transient(), transient, "{code}");
         assert!(error.to_string().contains(step), "{error}");
         assert!(error.to_string().starts_with("storing the record soak/switchover-"), "{error}");
@@ -199,7 +199,7 @@ async fn what_is_not_ours_is_not_adopted() {
     ] {
         let (client, server) = server(&[]);
         server.lock().unwrap().maps.insert(name.clone(), map);
-        let error = store(client, "soak", &cycle()).await.unwrap_err();
+        let error = store(client, &cycle()).await.unwrap_err();
         assert!(
             !error.is_transient() && error.to_string().contains(problem) && error.to_string().contains("delete it"),
             "{error}"
@@ -210,15 +210,15 @@ async fn what_is_not_ours_is_not_adopted() {
 #[tokio::test]
 async fn content_that_a_webhook_changed_is_not_counted_as_stored() {
     let (client, _) = server(&[Fate::Altered]);
-    let error = store(client.clone(), "soak", &cycle()).await.unwrap_err();
+    let error = store(client.clone(), &cycle()).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("webhook"), "{error}");
-    assert!(store(client, "soak", &cycle()).await.is_err(), "nor at the next try");
+    assert!(store(client, &cycle()).await.is_err(), "nor at the next try");
 }
 
 #[tokio::test]
 async fn pruning_leaves_strangers_alone_and_does_not_mind_what_is_gone() {
     let (client, server) = server(&[]);
-    store(client.clone(), "soak", &cycle()).await.unwrap();
+    store(client.clone(), &cycle()).await.unwrap();
     let stranger = record_name(&run(), RecordPart::Cycle(3));
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": stranger, "uid": "x", "labels": {label::RUN_UID: "another"}}});
     server.lock().unwrap().maps.insert(stranger.clone(), map);
@@ -235,7 +235,7 @@ async fn records_are_read_in_order_and_a_change_is_noticed() {
     let mut second = record();
     second.cycle = 2;
     for record in [ConfigMapRecord::from(&summary()), cycle(), ConfigMapRecord::from(&second)] {
-        store(client.clone(), "soak", &record).await.unwrap();
+        store(client.clone(), &record).await.unwrap();
     }
     let mut foreign = serde_json::to_value(ConfigMap::default()).unwrap();
     foreign["metadata"]["name"] = "foreign".into();
@@ -255,7 +255,7 @@ async fn records_are_read_in_order_and_a_change_is_noticed() {
 #[tokio::test]
 async fn a_record_whose_uid_is_known_is_deleted_by_one_call_and_another_of_its_name_is_not() {
     let (client, server) = server(&[]);
-    let stored = store(client.clone(), "soak", &cycle()).await.unwrap();
+    let stored = store(client.clone(), &cycle()).await.unwrap();
     let other = delete_stored(client.clone(), "soak", &cycle().name(), "another").await.unwrap_err();
     assert!(other.is_transient(), "{other}");
     delete_stored(client.clone(), "soak", &cycle().name(), &stored.uid).await.unwrap();
