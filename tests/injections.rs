@@ -14,7 +14,7 @@ use kube::{
 use serde_json::{Value, json};
 use soak_operator::api::{
     FailureInjection,
-    failureinjection::{EntryState, InjectionPhase},
+    failureinjection::{EntryState, InjectionPhase, Undo},
 };
 use support::{Namespace, Operator, script, wait_for};
 
@@ -216,6 +216,9 @@ async fn of_two_injections_on_one_field_one_waits() {
     other["patch"]["patch"]["data"]["mode"] = json!("worse");
     inject(&namespace, "second", other).await;
     inject(&namespace, "same", break_map("settings", "1s")).await;
+    let mut partly = break_map("settings", "1s");
+    partly["patch"]["patch"] = json!({"data": {"mode": "bad", "other": "2"}});
+    inject(&namespace, "partly", partly).await;
     let waits = wait_for("the second injection to say why it waits", || async {
         let status = injections(&namespace).get("second").await.ok()?.status?;
         (status.reason == "Conflict").then_some(status)
@@ -226,9 +229,13 @@ async fn of_two_injections_on_one_field_one_waits() {
     let first = until(&namespace, "first", InjectionPhase::Recovered).await.status.unwrap();
     let second = until(&namespace, "second", InjectionPhase::Recovered).await.status.unwrap();
     assert!(second.journaled_at.unwrap() >= first.reverted_at.unwrap());
-    // It wants what the first had made already.
-    let same = until(&namespace, "same", InjectionPhase::Recovered).await.status.unwrap();
-    assert!(same.journaled_at.unwrap() >= first.reverted_at.unwrap());
+    // One wants what the first had made already, the other that and something else.
+    for name in ["same", "partly"] {
+        let status = until(&namespace, name, InjectionPhase::Recovered).await.status.unwrap();
+        assert!(status.journaled_at.unwrap() >= first.reverted_at.unwrap(), "{name}");
+        let Undo::Fields { fields, .. } = &status.journal[0].undo else { panic!("{status:#?}") };
+        assert!(fields.iter().any(|it| it.path == "/data/mode" && it.before != it.after), "{name}: {fields:?}");
+    }
     assert_eq!(mode(&namespace, "settings").await.as_deref(), Some("good"));
     namespace.delete().await;
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     engine::injection::{
         EntrySeen,
-        fields::{FieldState, back, differences, forward, state, touched_by_merge, touched_by_operations, unchanged},
+        fields::{FieldState, back, forward, is_agreement, noted, state, touched_by_merge, touched_by_operations},
     },
 };
 
@@ -41,11 +41,7 @@ pub(super) async fn entries(
             });
         }
         let touched = if how == PatchKind::Json { touched_by_operations(patch) } else { touched_by_merge(patch) };
-        let mut fields = differences(&value(object), &value(&after), &touched);
-        if fields.is_empty() {
-            // Perhaps another injection has made it so: then it is waited for, and found otherwise later.
-            fields = unchanged(&value(object), &touched);
-        }
+        let fields = noted(&value(object), &value(&after), &touched);
         let undo = Undo::Fields { subresource: String::new(), fields };
         entries.push(JournalEntry { target: object_ref(&target, object), undo, ..JournalEntry::default() });
     }
@@ -113,7 +109,7 @@ pub(super) async fn inject(
             Err(failure) => return not_injected(&failure),
         };
         let states: Vec<FieldState> = fields.iter().map(|field| state(field, &object)).collect();
-        if states.contains(&FieldState::After) {
+        if fields.iter().zip(&states).any(|(field, state)| !is_agreement(field) && *state == FieldState::After) {
             return injected(String::new());
         }
         if let Some(changed) = states.iter().position(|state| *state == FieldState::Other) {
@@ -163,7 +159,8 @@ pub(super) async fn revert(
                     message: "a call that would make the fault may still be under way".into(),
                 };
             }
-            let changed = fields.iter().find(|field| state(field, &object) == FieldState::Other);
+            let changed =
+                fields.iter().find(|field| !is_agreement(field) && state(field, &object) == FieldState::Other);
             return match changed {
                 Some(field) => {
                     EntrySeen::Superseded { message: format!("{} was changed by somebody else", field.path) }

@@ -138,10 +138,10 @@ fn toxic(request: &Request) -> Option<What> {
     }
 }
 
-/// The fields of an object that an injection's journal names.
+/// The fields of an object that an injection changes, by its journal.
 fn fields_of<'a>(injection: &Injection<'a>, uid: &str) -> Vec<(&'a str, Option<&'a Value>, Option<&'a Value>)> {
     let entries = injection.journal().into_iter().filter(|entry| entry.uid() == uid);
-    entries.flat_map(Entry::fields).collect()
+    entries.flat_map(Entry::changes).collect()
 }
 
 /// The version of an object before the one that a write made.
@@ -159,7 +159,7 @@ fn owner(injections: &[Injection<'_>], what: &What, request: &Request) -> Option
     let is_it = |entry: &Entry<'_>, injection: &Injection<'_>| match what {
         What::Field(uid, path) => {
             let value = request.answer.pointer(path);
-            entry.uid() == uid && entry.fields().any(|(its, _, after)| its == path && after == value)
+            entry.uid() == uid && entry.changes().any(|(its, _, after)| its == path && after == value)
         }
         What::Deleted(uid) => entry.uid() == uid && matches!(entry.undo(), "Nothing" | "Restore"),
         What::Made(_) => {

@@ -35,7 +35,12 @@ impl<'a> Entry<'a> {
         matches!(self.state(), "Reverted" | "Superseded" | "Gone" | "NeverBegan")
     }
 
-    /// The fields that it changes: path, value before, value of the fault.
+    /// The fields that it changes.
+    pub(super) fn changes(self) -> impl Iterator<Item = (&'a str, Option<&'a Value>, Option<&'a Value>)> {
+        self.fields().filter(|(_, before, after)| before != after)
+    }
+
+    /// The fields that it holds: path, value before, value of the fault.
     pub(super) fn fields(self) -> impl Iterator<Item = (&'a str, Option<&'a Value>, Option<&'a Value>)> {
         let fields = self.0["undo"]["fields"].as_array().into_iter().flatten();
         fields.map(|field| (text(&field["path"]), field.get("before"), field.get("after")))

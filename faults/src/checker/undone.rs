@@ -53,7 +53,7 @@ fn released(
                 let versions = objects.get(entry.uid()).map(Vec::as_slice).unwrap_or_default();
                 let now = versions.iter().rev().find(|version| version.revision() < freed.revision());
                 now.filter(|version| !version.gone).is_some_and(|version| {
-                    entry.fields().any(|(path, before, after)| before != after && version.object.pointer(path) == after)
+                    entry.changes().any(|(path, _, after)| version.object.pointer(path) == after)
                 })
             }
             "Made" => objects.values().any(|versions| {

@@ -112,7 +112,7 @@ impl ObjectRef {
     }
 }
 
-/// A field that a fault changes.
+/// A field that a fault changes; or only holds, where it is as the fault wants it already: then `before` and `after` are equal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {

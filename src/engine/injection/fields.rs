@@ -5,6 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
+pub use super::agreements::is_agreement;
+
+use super::agreements::agreements;
 use crate::api::failureinjection::FieldChange;
 
 /// What is in a field now.
@@ -19,7 +22,7 @@ pub enum FieldState {
 }
 
 /// Parts of an object that the server keeps for itself.
-const SERVERS_OWN: [&str; 6] = [
+pub(super) const SERVERS_OWN: [&str; 6] = [
     "/metadata/managedFields",
     "/metadata/resourceVersion",
     "/metadata/generation",
@@ -41,18 +44,16 @@ pub fn differences(before: &Value, after: &Value, touched: &[String]) -> Vec<Fie
     found
 }
 
-/// The `touched` fields of an object as a fault that changes none of them would note them: what it would hold, if another one lets go.
-pub fn unchanged(object: &Value, touched: &[String]) -> Vec<FieldChange> {
-    let field = |path: &String| {
-        let value = object.pointer(path).cloned();
-        FieldChange { path: path.clone(), before: value.clone(), after: value }
-    };
-    touched.iter().map(field).collect()
+/// The fields that a fault notes: those that it changes, and those that it only holds.
+pub fn noted(before: &Value, after: &Value, touched: &[String]) -> Vec<FieldChange> {
+    let mut fields = differences(before, after, touched);
+    fields.extend(agreements(before, after, touched));
+    fields
 }
 
 /// Whether a fault of these fields would change none of them.
 pub fn changes_nothing(fields: &[FieldChange]) -> bool {
-    fields.iter().all(|field| field.before == field.after)
+    fields.iter().all(is_agreement)
 }
 
 fn compare(before: &Value, after: &Value, path: String, found: &mut Vec<FieldChange>) {
@@ -94,7 +95,7 @@ fn added(value: &Value, path: String, found: &mut Vec<FieldChange>) {
     }
 }
 
-fn named_alike(old: &[Value], new: &[Value]) -> bool {
+pub(super) fn named_alike(old: &[Value], new: &[Value]) -> bool {
     let name = |item: &Value| item["name"].as_str().map(str::to_owned);
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| name(old).is_some() && name(old) == name(new))
 }
@@ -147,15 +148,16 @@ pub fn state(change: &FieldChange, object: &Value) -> FieldState {
     }
 }
 
-/// The operations that make the fault in an object whose fields are all [`FieldState::Before`].
+/// The operations that make the fault in an object whose fields are all as they were before it.
 pub fn forward(changes: &[FieldChange], object: &Value) -> Vec<Value> {
-    operations(changes.iter().map(|change| (change.path.as_str(), change.after.as_ref())), object)
+    let ours = changes.iter().filter(|change| !is_agreement(change));
+    operations(ours.map(|change| (change.path.as_str(), change.after.as_ref())), object)
 }
 
 /// The operations that give the fields of an object that are [`FieldState::After`] their old values back. An object that was
 /// made for them and is empty then goes as well.
 pub fn back(changes: &[FieldChange], object: &Value) -> Vec<Value> {
-    let ours = changes.iter().filter(|change| state(change, object) == FieldState::After);
+    let ours = changes.iter().filter(|change| !is_agreement(change) && state(change, object) == FieldState::After);
     operations(ours.map(|change| (change.path.as_str(), change.before.as_ref())), object)
 }
 
@@ -241,7 +243,7 @@ fn resolve(path: &str, object: &Value) -> Option<String> {
     Some(pointer)
 }
 
-fn segments(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
 }
 
@@ -249,11 +251,11 @@ fn split(pointer: &str) -> Option<(&str, &str)> {
     pointer.rsplit_once('/')
 }
 
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     name.replace("~1", "/").replace("~0", "~")
 }
 

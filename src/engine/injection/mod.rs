@@ -3,6 +3,7 @@
 //! [`decide`] is to a `FailureInjection` what [`crate::engine::decide`] is to a run: pure, and called again until nothing
 //! moves. The journal in the status holds all that undoing needs, so an injection can be undone without its spec.
 
+mod agreements;
 mod claims;
 mod conditions;
 mod ending;
@@ -354,11 +355,11 @@ impl Machine<'_> {
     }
 }
 
-/// What is hit, in one line.
 fn would_change_nothing(entry: &JournalEntry) -> bool {
     matches!(&entry.undo, Undo::Fields { fields, .. } if fields::changes_nothing(fields))
 }
 
+/// What is hit, in one line.
 fn title(targets: &[crate::api::failureinjection::ObjectRef]) -> String {
     match targets {
         [] => String::new(),
