@@ -480,4 +480,19 @@ mod tests {
         memory.note(&Task::Summary, Outcome::Done);
         assert!(memory.take_on(&Task::Summary));
     }
+
+    #[test]
+    fn an_attempt_that_could_not_be_begun_is_known_to_be_absent_and_pauses() {
+        let memory = Memory::default();
+        let (phase, step) = ("work".to_owned(), "load".to_owned());
+        let key = StepKey { run_attempt: 1, section: Section::Cycle, cycle: 1, phase, step, attempt: 1 };
+        let begin = Task::Begin(key.clone());
+        assert!(memory.take_on(&begin));
+        memory.note(&begin, Outcome::Failed(Fact::Step(Box::new((key.clone(), StepSeen::Absent, None)))));
+        assert!(!memory.take_on(&begin), "its cluster may take a while");
+        assert_eq!(memory.step(&key).certain, Some(StepSeen::Absent), "what is known stays until it is tried again");
+        memory.hurry(&begin);
+        assert!(memory.take_on(&begin));
+        assert_eq!(memory.step(&key).certain, None);
+    }
 }

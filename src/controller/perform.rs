@@ -29,9 +29,6 @@ use super::{
     records, redaction,
 };
 
-/// The pause before an attempt is begun again whose cluster had no credentials.
-const AGAIN_AFTER: Duration = Duration::from_secs(2);
-
 /// For how long after its write a stored intent may be begun without another look. Whoever has taken over meanwhile gives the intent
 /// up when nothing has come of it after [`DOUBT`]; a process that stood still in between must not begin it then.
 const INTENT_HOLDS: Duration = Duration::from_secs(3);
@@ -177,9 +174,8 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
         if !matches!(task, Task::Begin(_)) {
             return Outcome::TryAgain;
         }
-        // Its cluster has just lost its credentials: nothing was asked for, so there is no trace of it.
-        tokio::time::sleep(AGAIN_AFTER).await;
-        return Outcome::Told(Fact::Step(Box::new((key, StepSeen::Absent, None))));
+        // Its cluster has just lost its credentials: nothing was asked for, so there is no trace of it. It is begun again after a pause.
+        return Outcome::Failed(Fact::Step(Box::new((key, StepSeen::Absent, None))));
     };
     let redactor = redaction::load(shell, run).await;
     let (seen, follow) = match task {
