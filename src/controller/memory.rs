@@ -1,5 +1,7 @@
 //! What the shell remembers of a run between two looks at it. Losing all of it costs observations, never correctness.
 
+mod task;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -27,6 +29,8 @@ use crate::{
 
 use super::{redaction::Redactor, streams::Streams};
 
+pub use task::{Fact, Outcome, Task};
+
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -34,71 +38,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const FORGIVEN: Duration = Duration::from_mins(2);
 /// After so long without a sign of an attempt the server is asked.
 pub const DOUBT: Duration = Duration::from_secs(5);
-
-/// Something that is done for a run outside of its reconcile.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Task {
-    /// Trying the spec on the server.
-    Validate,
-    /// Beginning a step.
-    Begin(StepKey),
-    /// Taking up a step that an earlier process began.
-    Resume(StepKey),
-    /// Making sure that nothing is there of a step.
-    Confirm(StepKey),
-    /// Ending a step.
-    Stop(StepKey),
-    /// Deleting the pod of that uid.
-    DeletePod(String),
-    /// Deleting a held object.
-    Release(String),
-    /// Storing the record of that pass.
-    Record(Section, u32),
-    /// Keeping the record of that pass in a ConfigMap.
-    Keep(Section, u32),
-    /// Bringing records to the object store.
-    Forward,
-    /// Deleting old records.
-    Prune(Vec<u32>),
-    /// Taking the key of `spec.exclusive`.
-    AcquireLock,
-    /// Giving it back.
-    ReleaseLock,
-    /// Storing the summary.
-    Summary,
-    /// Deleting the run.
-    DeleteRun,
-}
-
-/// What became of a task.
-pub enum Outcome {
-    /// It has told something.
-    Told(Fact),
-    /// It is done and has nothing to tell.
-    Done,
-    /// It failed and is worth another try, after a pause that doubles.
-    TryAgain,
-    /// It failed like that, and has told why.
-    Failed(Fact),
-}
-
-/// Something that a task found out.
-pub enum Fact {
-    /// About the spec.
-    Validation(Validation),
-    /// About a step, with what is to be kept while it is live.
-    Step(Box<(StepKey, StepSeen, Option<Follow>)>),
-    /// About the record of a pass.
-    Record((Section, u32), RecordSeen),
-    /// About the summary.
-    Summary(RecordSeen),
-    /// About the key of `spec.exclusive`.
-    Lock(LockSeen),
-    /// These records are in the object store; and why no more are.
-    Forwarded(Vec<RecordRef>, Option<String>),
-    /// A held object is gone.
-    Released(String),
-}
 
 /// What is known of one attempt of a step.
 #[derive(Clone, Default)]
