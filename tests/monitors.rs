@@ -26,7 +26,7 @@ use soak_operator::api::{
     ConditionStatus, SoakRun,
     status::{Alert, AlertState, RunPhase},
 };
-use support::{Namespace, Operator, is_condition, script};
+use support::{Namespace, Operator, is_condition, script, wait_for};
 
 /// A namespace whose account may watch what these tests watch.
 async fn namespace() -> Namespace {
@@ -157,6 +157,8 @@ async fn a_crash_of_the_operator_neither_loses_nor_doubles_an_alert() {
             is("Long", AlertState::Pending)(run) && is("Deep", AlertState::Firing)(run)
         })
         .await;
+    // An event is sent after the status is stored, and a crash in between may lose it.
+    wait_for("the event", || async { (told(&namespace, "AlertFiring").await == 1).then_some(()) }).await;
     operator.kill();
     let _operator = Operator::start(&namespace);
     let after = namespace.until("crash", "fires", is("Long", AlertState::Firing)).await;
