@@ -34,10 +34,7 @@ pub fn run_into(file: &Path, program: &str, arguments: &[&str], environment: &[(
 
 fn command(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .current_dir(root());
+    command.args(arguments).envs(environment.iter().copied()).current_dir(root());
     // Set by the cargo that runs this program: where they differ, build scripts are run anew, and all that needs them is built anew.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
