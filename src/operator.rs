@@ -161,10 +161,10 @@ impl GuardRailOptions {
     }
 }
 
-/// Programs of the operator's own image that failure injections run.
+/// Programs of the operator's own image that failure injections and steps run.
 #[derive(Clone, Debug, clap::Args)]
 struct HelperOptions {
-    /// The operator's own image, for the pods of faults that use up resources or act on nodes; empty: there are no such faults.
+    /// The operator's own image, for faults that use up resources or act on nodes, and for steps' artifacts; empty: there are none of these.
     #[arg(long, env = "SOAK_HELPER_IMAGE", default_value = "")]
     helper_image: String,
     /// The namespace of helpers on nodes. Its Pod Security must allow privileged pods. Empty: there are no such helpers.

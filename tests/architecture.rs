@@ -17,10 +17,13 @@ const RULE: &[(&str, &[&str])] = &[
     ("results", &["api"]),
     ("report", &["api", "results", "analysis"]),
     ("cluster", &["api", "request"]),
-    ("steps", &["api", "cluster", "engine", "request"]),
+    ("steps", &["api", "cluster", "engine", "request", "helper"]),
     ("faults", &["api", "cluster", "engine", "request", "helper"]),
     ("monitors", &["api", "cluster", "engine", "request"]),
-    ("controller", &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "monitors"]),
+    (
+        "controller",
+        &["api", "analysis", "telemetry", "engine", "results", "cluster", "steps", "faults", "monitors", "helper"],
+    ),
     (
         "operator",
         &[

@@ -20,7 +20,7 @@ use kube::{
 };
 use serde_json::json;
 use soak_operator::api::status::RunPhase;
-use support::{Namespace, kubeconfig, script, wait_for};
+use support::{Namespace, kubeconfig, operator_image, script, wait_for};
 
 /// A file or folder of the checkout.
 fn of_checkout(path: &str) -> PathBuf {
@@ -88,10 +88,7 @@ fn values(image: &str, tenant: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_chart_installs_an_operator_that_drives_a_run_and_leaves_nothing_behind() {
-    let image = env::var("SOAK_TEST_IMAGE").expect(
-        "SOAK_TEST_IMAGE is not set: it names an image of the operator that the cluster has, such as \
-         localhost/soak-operator:dev; `cargo xtask test` builds and loads it",
-    );
+    let image = operator_image();
     let system = Namespace::create("chart").await;
     let tenant = Namespace::create("chart-tenant").await;
     let release = system.name.as_str();

@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    env, fs,
+    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -20,20 +20,13 @@ use soak_operator::api::{
     FailureInjection,
     failureinjection::{EntryState, InjectionPhase},
 };
-use support::{Namespace, Operator, wait_for};
+use support::{Namespace, Operator, operator_image, wait_for};
 
 /// A namespace that agrees to injections, one for helpers, and an operator that may use them.
 struct Stage {
     team: Namespace,
     helpers: Namespace,
     operator: Option<Operator>,
-}
-
-fn image() -> String {
-    env::var("SOAK_TEST_IMAGE").expect(
-        "SOAK_TEST_IMAGE is not set: it names an image of the operator that the cluster has, such as \
-         localhost/soak-operator:dev; `cargo xtask test` builds and loads it",
-    )
 }
 
 impl Stage {
@@ -60,7 +53,7 @@ impl Stage {
     }
 
     fn start(&mut self) {
-        let (image, helpers) = (image(), &self.helpers.name);
+        let (image, helpers) = (operator_image(), &self.helpers.name);
         let arguments =
             ["--helper-image", &image, "--node-helper-namespace", helpers, "--node-helper-service-account", "soak"];
         self.operator = Some(Operator::start_beside(&self.team, helpers, &arguments));

@@ -228,16 +228,49 @@ async fn log(bucket: &Bucket, name: &str, holds: &str) -> String {
 
 const TOKEN: &str = "canary-token-5f1e77";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
-    let namespace = Namespace::create("store").await;
-    let bucket = Bucket::start("logs").await;
-    bucket.secret(&namespace, SECRET).await;
+/// A Secret with the token, and an entry of a pod's environment that gives it to a step.
+async fn token(namespace: &Namespace) -> Value {
     namespace
         .apply(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}, "stringData": {"t": TOKEN}}))
         .await;
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["token"], "verbs": ["get"]}]);
     namespace.allow("soak-token", rules).await;
+    json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}])
+}
+
+/// Makes sure that no secret is left anywhere: run, operator's log, events, ConfigMaps, the store.
+async fn no_secret_is_left(namespace: &Namespace, run: &SoakRun, operator: &Operator, bucket: &Bucket) {
+    let events: Api<Event> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let maps: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let left = [
+        json!(run).to_string(),
+        operator.logged(),
+        json!(events.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
+        json!(maps.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
+    ];
+    let left = left.into_iter().map(|text| ("the cluster".to_owned(), text)).chain(texts(bucket));
+    for (place, text) in left {
+        for secret in [TOKEN, SECRET, "Y2FuYXJ5LXRva2VuLTVmMWU3N"] {
+            assert!(!text.contains(secret) && !place.contains(secret), "{place} tells {secret}");
+        }
+    }
+}
+
+/// Deletes all pods at once, as the loss of their node does.
+async fn lose_pods(namespace: &Namespace) {
+    let pods = namespace.pods();
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    for lost in pods.list(&kube::api::ListParams::default()).await.unwrap() {
+        pods.delete(lost.metadata.name.as_deref().unwrap(), &now).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("logs").await;
+    bucket.secret(&namespace, SECRET).await;
+    let token = token(&namespace).await;
     let operator = Operator::start(&namespace);
     // The first attempt is lost with its pod; the second one fails, and says the secret in every way it can.
     let mut pod = script(
@@ -245,18 +278,14 @@ async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
          printf %s $TOKEN | base64; yes \"many lines with $TOKEN\" | head -c 5000000; echo the last line; \
          printf '{\"token\":\"%s\"}' $TOKEN >/dev/termination-log; exit 3",
     );
-    pod["env"] = json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]);
+    pod["env"] = token;
     let mut spec = spec(&bucket, 1);
     spec["phases"] = json!([{"name": "work", "steps": [{"name": "say", "retry": {"limit": 1}, "pod": pod}]}]);
     namespace.run("logs", spec).await;
 
     let first = log(&bucket, "logs/c000001/work/say-1.log.gz", "the first says").await;
     assert_eq!(first, "the first says [redacted]\n");
-    let pods = namespace.pods();
-    let now = kube::api::DeleteParams::default().grace_period(0);
-    for lost in pods.list(&kube::api::ListParams::default()).await.unwrap() {
-        pods.delete(lost.metadata.name.as_deref().unwrap(), &now).await.unwrap();
-    }
+    lose_pods(&namespace).await;
     let run = namespace.ended("logs").await;
     assert_eq!(status(&run).phase, RunPhase::Failed);
     assert_eq!(log(&bucket, "say-1.log.gz", "").await, first, "the log has survived its pod");
@@ -288,20 +317,93 @@ async fn what_a_step_prints_is_stored_while_it_runs_and_no_secret_is() {
     let failed = &bucket.cycles(&again)[0]["phases"][0]["steps"][0];
     assert_eq!((&failed["state"], &failed["exitCode"]), (&step["state"], &step["exitCode"]), "it fails alone as well");
 
-    let events: Api<Event> = Api::namespaced(namespace.client.clone(), &namespace.name);
-    let maps: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), &namespace.name);
-    let left = [
-        json!(run).to_string(),
-        operator.logged(),
-        json!(events.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
-        json!(maps.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
-    ];
-    let left = left.into_iter().map(|text| ("the cluster".to_owned(), text)).chain(texts(&bucket));
-    for (place, text) in left {
-        for secret in [TOKEN, SECRET, "Y2FuYXJ5LXRva2VuLTVmMWU3N"] {
-            assert!(!text.contains(secret), "{place} tells {secret}");
-        }
+    no_secret_is_left(&namespace, &run, &operator, &bucket).await;
+    namespace.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_steps_leave_behind_are_stored_after_a_crash_as_well_and_no_secret_is() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("files").await;
+    bucket.secret(&namespace, SECRET).await;
+    let token = token(&namespace).await;
+    let mut good = script(
+        "cd $SOAK_ARTIFACTS; echo '{\"ok\":true}' > result.json; mkdir -p deep/er; seq 100000 > deep/er/trace.txt; \
+         echo no > notes.txt; ln -s /etc/passwd link.json; echo '{\"n\":1}' >/dev/termination-log",
+    );
+    good["artifacts"] = json!({"directory": "/results", "paths": ["*.json", "deep/**"]});
+    // The first attempt goes on until its pod is lost.
+    let mut bad = script(
+        "cd $SOAK_ARTIFACTS; echo $SOAK_ATTEMPT says $TOKEN > token-$TOKEN.txt; printf \"\\377\\000$TOKEN\" > binary; \
+         head -c 2000 /dev/zero > large; [ $SOAK_ATTEMPT = 1 ] && sleep 600; exit 3",
+    );
+    bad["artifacts"] = json!({"maxBytes": 1000});
+    bad["env"] = token;
+    let mut spec = spec(&bucket, 1);
+    spec["phases"] = json!([{"name": "work", "steps": [
+        {"name": "good", "pod": good}, {"name": "bad", "retry": {"limit": 1}, "pod": bad},
+    ]}]);
+
+    let operator = Operator::start(&namespace);
+    namespace.run("refused", spec.clone()).await;
+    let refused = namespace.ended("refused").await;
+    let message = status(&refused).message;
+    assert!(
+        message.starts_with("spec.phases[0].steps[0].pod.artifacts: ") && message.contains("--helper-image"),
+        "{message}"
+    );
+    operator.kill();
+
+    let image = support::operator_image();
+    let operator = Operator::start_with(&namespace, &["--helper-image", &image]);
+    namespace.run("files", spec).await;
+    let result = "artifacts/c000001/work/good-1/result.json";
+    log(&bucket, result, "ok").await;
+    let second = |step: &soak_operator::api::status::StepStatus| step.name == "bad" && step.running_at.is_some();
+    namespace
+        .until("files", "run its second step", |run| {
+            status(run).current.iter().flat_map(|pass| &pass.phases).flat_map(|phase| &phase.steps).any(second)
+        })
+        .await;
+    // What was stored before a crash does not count: all of it is read again.
+    operator.kill();
+    for (path, _) in bucket.everything().into_iter().filter(|(path, _)| path.ends_with(result)) {
+        std::fs::remove_file(path).unwrap();
     }
+    let operator = Operator::start_with(&namespace, &["--helper-image", &image]);
+    log(&bucket, result, "ok").await;
+    lose_pods(&namespace).await;
+    let run = namespace.ended("files").await;
+    assert_eq!(status(&run).phase, RunPhase::Failed);
+
+    let record = &bucket.cycles(&run)[0];
+    let steps = &record["phases"][0]["steps"];
+    let kept = &steps[0]["artifacts"];
+    assert_eq!(kept["folder"], "artifacts/c000001/work/good-1", "{record:#}");
+    assert_eq!(
+        kept["files"],
+        json!([{"path": "deep/er/trace.txt", "bytes": 588_895}, {"path": "result.json", "bytes": 12}])
+    );
+    assert_eq!((&kept["count"], &kept["bytes"]), (&json!(2), &json!(588_907)));
+    assert_eq!(kept["leftOut"], json!([{"path": "link.json", "why": "a symbolic link"}]));
+    assert_eq!(steps[0]["outputs"]["n"], 1.0, "the helper beside it does not matter to the step");
+    let trace = bucket.attempt(&run, 1).join("artifacts/c000001/work/good-1/deep/er/trace.txt");
+    assert!(std::fs::read_to_string(trace).unwrap().ends_with("\n100000\n"));
+
+    let kept = &steps[1]["artifacts"];
+    assert_eq!((&steps[1]["exitCode"], &kept["lost"]), (&json!(3), &Value::Null), "{record:#}");
+    assert_eq!(
+        kept["files"],
+        json!([{"path": "binary", "bytes": 12}, {"path": "token-redacted.txt", "bytes": 18}]),
+        "{record:#}"
+    );
+    assert_eq!(kept["leftOut"][0]["path"], "large");
+    assert_eq!(log(&bucket, "work/bad-2/token-redacted.txt", "").await, "2 says [redacted]\n");
+    let index = bucket.json(&run, "index.json").unwrap();
+    let indexed: Vec<&str> =
+        index["files"].as_array().unwrap().iter().filter_map(|file| file["path"].as_str()).collect();
+    assert!(indexed.contains(&result) && !indexed.iter().any(|path| path.contains("notes")), "{indexed:?}");
+    no_secret_is_left(&namespace, &run, &operator, &bucket).await;
     namespace.delete().await;
 }
 

@@ -111,6 +111,7 @@ fn step(rng: &mut Noise, outputs: usize) -> StepRecord {
         node: Some("node-1".into()),
         exit_code: Some(0),
         log: None,
+        artifacts: None,
         rerun: None,
         past: Vec::new(),
     }

@@ -1,16 +1,15 @@
 //! The text form of a sketch.
 //!
-//! Base64 of: a version byte; and unless the sketch is empty, the level, the zeros, sum, min and max, and for each sign
+//! Base64 (the URL alphabet, without padding) of: a version byte; and unless the sketch is empty, the level, the zeros, sum, min and max, and for each sign
 //! the number of buckets and the buckets in ascending order. Integers are LEB128 (7 bits a byte, lowest first), doubles
 //! eight bytes, lowest first. A bucket is its count, doubled, plus one if a gap comes before it; then the gap's
 //! length. The first bucket's gap is its index, zigzag.
 
 use std::collections::BTreeMap;
 
-use super::{
-    base64,
-    sketch::{MAX_BUCKETS, MAX_INDEX, MAX_LEVEL, ParseSketchError, Sketch, bucket_of},
-};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::sketch::{MAX_BUCKETS, MAX_INDEX, MAX_LEVEL, ParseSketchError, Sketch, bucket_of};
 
 const VERSION: u8 = 1;
 /// Counts are doubled when they are written.
@@ -27,7 +26,7 @@ pub(super) fn encode(sketch: &Sketch) -> String {
         put_side(&mut bytes, &sketch.positive);
         put_side(&mut bytes, &sketch.negative);
     }
-    base64::encode(&bytes)
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
@@ -61,7 +60,7 @@ pub(super) fn decode(text: &str) -> Result<Sketch, ParseSketchError> {
     if text.len() > Sketch::MAX_TEXT_BYTES {
         return Err(ParseSketchError("it is too long"));
     }
-    let bytes = base64::decode(text).ok_or(ParseSketchError("it is not base64"))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ParseSketchError("it is not base64"))?;
     let (version, rest) = bytes.split_first().ok_or(ParseSketchError("it is empty"))?;
     if *version != VERSION {
         return Err(ParseSketchError("its version is unknown"));

@@ -1,7 +1,6 @@
 //! Statistics on plain numbers. No module of this crate is used here; each routine names its paper and is tested against
 //! published numbers or scipy's, which are kept in `tests/data` with the scripts that made them. `docs/results.md` lists them.
 
-mod base64;
 mod binomial;
 pub mod change_points;
 mod codec;

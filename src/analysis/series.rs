@@ -1,6 +1,6 @@
 //! A time series of bounded size: buckets of equal width, whose width doubles when they become too many.
 
-use super::base64;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// Samples that fell into one stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,12 +142,12 @@ impl Series {
                 bytes.extend(bucket.max.to_le_bytes());
             }
         }
-        base64::encode(&bytes)
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Reads the text form back. None: it is none.
     pub fn from_text(text: &str, limit: usize) -> Option<Self> {
-        let bytes = base64::decode(text)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let mut rest = bytes.as_slice();
         let width = read_varint(&mut rest)?;
         if !(1..=WIDEST).contains(&width) {

@@ -13,6 +13,9 @@ pub const RUN_FIELD_MANAGER: &str = "soak-run";
 /// Held by each run from its first visit until its cleanup has ended.
 pub const FINALIZER: &str = "soak.dev/cleanup";
 
+/// The container of a step's pod that hands on its artifacts.
+pub const ARTIFACTS_CONTAINER: &str = "soak-artifacts";
+
 /// Labels and annotations on the objects that a run makes.
 pub mod label {
     /// The run's name, for people and selectors.

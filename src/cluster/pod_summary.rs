@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use super::{RunRef, Woken};
 use crate::api::{
-    names::{GROUP, label},
+    names::{ARTIFACTS_CONTAINER, GROUP, label},
     status::Section,
 };
 
@@ -87,6 +87,8 @@ pub struct ContainerSummary {
     pub state: ContainerState,
     /// How often it was started again.
     pub restarts: i32,
+    /// It is an init container that runs beside the others.
+    pub sidecar: bool,
 }
 
 /// A pod of a run.
@@ -128,6 +130,8 @@ pub struct PodSummary {
     pub main: Option<ContainerSummary>,
     /// Its init containers.
     pub init: Vec<ContainerSummary>,
+    /// Whether its spec has the container that hands on artifacts.
+    pub has_artifacts: bool,
     /// It is no longer in the cluster; everything else is as it was last seen.
     pub gone: bool,
 }
@@ -159,6 +163,12 @@ impl PodSummary {
         }
         let spec = spec.unwrap_or_default();
         let status = status.unwrap_or_default();
+        let init = spec.init_containers.unwrap_or_default();
+        let sidecars: Vec<&str> = init
+            .iter()
+            .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+            .map(|container| container.name.as_str())
+            .collect();
         let first = spec.containers.into_iter().next().map(|container| container.name).unwrap_or_default();
         let main = status.container_statuses.unwrap_or_default().into_iter().find(|container| container.name == first);
         let conditions = status
@@ -190,8 +200,17 @@ impl PodSummary {
             grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30),
             deadline_seconds: spec.active_deadline_seconds,
             conditions,
-            main: main.map(container),
-            init: status.init_container_statuses.unwrap_or_default().into_iter().map(container).collect(),
+            main: main.map(|status| container(status, false)),
+            init: status
+                .init_container_statuses
+                .unwrap_or_default()
+                .into_iter()
+                .map(|status| {
+                    let sidecar = sidecars.contains(&status.name.as_str());
+                    container(status, sidecar)
+                })
+                .collect(),
+            has_artifacts: sidecars.contains(&ARTIFACTS_CONTAINER),
             gone: false,
         })
     }
@@ -204,6 +223,11 @@ impl PodSummary {
     /// When its deletion was asked for.
     pub fn deletion_requested_at(&self) -> Option<DateTime<Utc>> {
         Some(self.deleting_at? - TimeDelta::seconds(self.deletion_grace_seconds.unwrap_or(0)))
+    }
+
+    /// The container that hands on its artifacts, once the kubelet tells of it.
+    pub fn artifacts(&self) -> Option<&ContainerSummary> {
+        self.init.iter().find(|container| container.name == ARTIFACTS_CONTAINER && container.sidecar)
     }
 
     /// Whether its first container runs or has ended.
@@ -242,7 +266,7 @@ fn coordinates(labels: &Map, annotations: &Map) -> Option<Coordinates> {
     })
 }
 
-fn container(status: ContainerStatus) -> ContainerSummary {
+fn container(status: ContainerStatus, sidecar: bool) -> ContainerSummary {
     let FullState { running, terminated, waiting } = status.state.unwrap_or_default();
     let state = if let Some(terminated) = terminated {
         ContainerState::Terminated {
@@ -261,7 +285,7 @@ fn container(status: ContainerStatus) -> ContainerSummary {
             message: bounded(waiting.message, MAX_TEXT),
         }
     };
-    ContainerSummary { name: status.name, state, restarts: status.restart_count }
+    ContainerSummary { name: status.name, state, restarts: status.restart_count, sidecar }
 }
 
 /// The kubelet writes times to the second; one from before 1970 means that it does not know.

@@ -18,6 +18,7 @@ use super::{
     observe::identity,
     perform::Subject,
     redaction::{self, Redactor},
+    streams::END_PATIENCE,
 };
 
 /// Logs that are read at the same time.
@@ -75,7 +76,7 @@ pub async fn collect(
 
 impl Reader<'_> {
     async fn read(&self, log: Wanted<'_>) -> Result<Option<Named>, StoreError> {
-        let followed = self.memory.streams().ended(&log.pod, self.objects.is_some()).await;
+        let followed = self.memory.streams().ended(&log.pod, self.objects.is_some(), END_PATIENCE).await;
         if let Some((tail, stored)) = followed {
             if self.objects.is_some() {
                 stored.as_ref().map_err(|error| StoreError::Transient(error.to_string()))?;

@@ -27,7 +27,7 @@ use crate::{
     steps::Follow,
 };
 
-use super::{redaction::Redactor, streams::Streams};
+use super::{artifacts::Artifacts, redaction::Redactor, streams::Streams};
 
 pub use task::{Fact, Outcome, Task};
 
@@ -71,7 +71,7 @@ struct Inner {
 
 /// The memory of one run.
 #[derive(Default)]
-pub struct Memory(Mutex<Inner>, Mutex<Connected>, Streams);
+pub struct Memory(Mutex<Inner>, Mutex<Connected>, Streams, Artifacts);
 
 /// The connections to other clusters, and the digest of the spec that names them.
 #[derive(Default)]
@@ -234,6 +234,11 @@ impl Memory {
     /// The logs that are followed.
     pub const fn streams(&self) -> &Streams {
         &self.2
+    }
+
+    /// The artifacts that are brought to the store.
+    pub const fn artifacts(&self) -> &Artifacts {
+        &self.3
     }
 
     /// Lets the connections go.

@@ -1,6 +1,7 @@
 //! The shell around the engine: it observes, asks for a decision, writes the status and performs what was asked for.
 
 mod accepted;
+mod artifacts;
 mod cached;
 mod changes;
 mod halt;
@@ -23,6 +24,7 @@ mod soakrun;
 mod stores;
 mod streams;
 mod template;
+mod uploads;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -139,7 +141,10 @@ impl Operator {
             metrics,
             health,
             wake,
-            step_settings: crate::steps::Settings { http_local_addresses: settings.allow_local_http },
+            step_settings: crate::steps::Settings {
+                http_local_addresses: settings.allow_local_http,
+                helper_image: settings.faults.image.clone(),
+            },
         };
         Ok(Self { shell: Arc::new(shell), woken, woken_injections, settings })
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    logs, manifest,
+    artifacts, logs, manifest,
     memory::{Fact, Outcome},
     monitors,
     observe::identity,
@@ -165,10 +165,15 @@ async fn pass_record(
         Ok(logs) => logs,
         Err(error) => return Some((place, Err(error))),
     };
+    let artifacts = match artifacts::collect(subject, pass, objects.is_some()).await {
+        Ok(artifacts) => artifacts,
+        Err(error) => return Some((place, Err(error))),
+    };
     let seen = monitors_seen(subject);
     let failed = pass.outcome != Some(status::Outcome::Succeeded);
     let snapshot = if failed { manifest::snapshot(subject, Moment::Failure).await } else { None };
     let mut record = CycleRecord::from_pass(&of, pass, &logs, &environment(subject, &status))
+        .with_artifacts(artifacts)
         .with_monitors(monitors::alerts_of(&status, pass), monitors::samples_of(&subject.plan, &status, pass, &seen))
         .with_kinds(|phase, step| Some(subject.plan.leaf(pass.section, phase, step)?.action.kind().to_owned()));
     record.snapshot = snapshot;

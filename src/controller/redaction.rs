@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Api;
+use memchr::memmem;
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -34,7 +35,7 @@ pub struct Redactor {
 
 impl Redactor {
     /// Of these values, each also in base64, by which Kubernetes shows it.
-    fn of(values: impl IntoIterator<Item = ByteString>) -> Self {
+    pub(super) fn of(values: impl IntoIterator<Item = ByteString>) -> Self {
         let mut all = BTreeSet::new();
         for value in values {
             let encoded = json!(value).as_str().unwrap_or_default().to_owned();
@@ -60,6 +61,31 @@ impl Redactor {
     pub fn text(&self, text: String) -> String {
         self.values.iter().fold(text, |text, value| {
             if text.contains(value.as_str()) { text.replace(value.as_str(), REDACTED) } else { text }
+        })
+    }
+
+    /// The name of a file without the values.
+    pub fn name(&self, name: String) -> String {
+        let clean = self.text(name);
+        // Brackets have to be written otherwise in the path of an object.
+        if clean.contains(REDACTED) { clean.replace(REDACTED, REDACTED.trim_matches(['[', ']'])) } else { clean }
+    }
+
+    /// The content of a file without the values, as far as they stand there plainly.
+    pub fn bytes(&self, content: Vec<u8>) -> Vec<u8> {
+        self.values.iter().fold(content, |content, value| {
+            let places: Vec<usize> = memmem::find_iter(&content, value.as_bytes()).collect();
+            if places.is_empty() {
+                return content;
+            }
+            let (mut kept, mut from) = (Vec::with_capacity(content.len()), 0);
+            for place in places {
+                kept.extend_from_slice(&content[from..place]);
+                kept.extend_from_slice(REDACTED.as_bytes());
+                from = place + value.len();
+            }
+            kept.extend_from_slice(&content[from..]);
+            kept
         })
     }
 
@@ -164,6 +190,8 @@ mod tests {
         assert_eq!(redactor.text("a canary-longer canary no".into()), "a [redacted] [redacted] no");
         assert_eq!(redactor.text("x Y2FuYXJ5 y".into()), "x [redacted] y");
         assert_eq!(redactor.text("Y2FuYXJ5LWxvbmdlciBhbmQgbW9yZQ==".into()), "[redacted]ciBhbmQgbW9yZQ==");
+        let binary = redactor.bytes(b"\xff\0canarycanary-longer\0Y2FuYXJ5canar".to_vec());
+        assert_eq!(binary, b"\xff\0[redacted][redacted]\0[redacted]canar");
         let mut end = StepEnd::failed("Exit", "said canary");
         end.outputs.insert("token".into(), OutputValue::Text("canary".into()));
         let StepSeen::Ended(end) = redactor.seen(StepSeen::Ended(end)) else { unreachable!("it has ended") };

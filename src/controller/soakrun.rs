@@ -21,12 +21,12 @@ use crate::{
 };
 
 use super::{
-    Shell,
+    Shell, artifacts,
     cached::CachedRun,
     memory::Memory,
     observe, perform,
     plans::Parsed,
-    series,
+    series, streams,
     template::{self, Unresolved},
     write,
 };
@@ -148,7 +148,9 @@ impl Visit<'_> {
     async fn go(mut self) -> Result<Action, ReconcileError> {
         for _ in 0..MAX_ROUNDS {
             let seen = observe::observe(self.shell, &self.plan, &self.run, self.memory);
-            self.memory.streams().follow(self.shell, &self.run, &self.memory.clusters(&self.shell.clusters));
+            let clusters = self.memory.clusters(&self.shell.clusters);
+            streams::follow(self.memory.streams(), self.shell, &self.run, &clusters);
+            artifacts::follow(self.memory.artifacts(), self.shell, &self.run, &clusters, false);
             // The status keeps milliseconds: finer times would differ after being read back.
             let now = Utc::now().trunc_subsecs(3);
             let plan = self.plan.as_deref().map_err(|error| &**error);

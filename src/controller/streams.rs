@@ -3,36 +3,35 @@
 //! An object can't be appended to, so each upload writes the file anew, which is small: head and tail of the log, compressed.
 //! What this process forgets when it ends is read anew from the pod by the next one.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::AsyncReadExt;
-use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::warn;
 
 use crate::{
-    api::{SoakRun, status::Pass},
-    cluster::{Cluster, error::ApiFailure, pod_summary::Coordinates, targets::RunClusters},
-    results::{LogTail, RecordPart, RunRef, StoreError},
+    api::SoakRun,
+    cluster::{Cluster, error::ApiFailure, targets::RunClusters},
+    results::{LogTail, RunRef, StoreError},
     steps::{self, RunIdentity, WholeLog},
 };
 
-use super::{Shell, logs, observe::identity, redaction};
+use super::{
+    Shell, logs,
+    observe::identity,
+    redaction,
+    uploads::{self, Source, Told, Uploads, is_current},
+};
 
 /// Logs that are followed at the same time, over all runs: each may hold 3 MiB. Others are read when their pass has ended.
 const MAX_FOLLOWED: usize = 32;
 /// Pause between two uploads of a log that grows.
 const UPLOAD_EVERY: Duration = Duration::from_secs(10);
-/// Longest pause between two tries of the last upload.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the last upload is tried: as long as a run waits for its records.
-const PATIENCE: Duration = Duration::from_hours(1);
 /// How long a record waits for the end of a log whose container has ended.
-const END_PATIENCE: Duration = Duration::from_mins(1);
+pub const END_PATIENCE: Duration = Duration::from_mins(1);
 /// How long the watch may lag behind the end of a log.
 const LAG: Duration = Duration::from_secs(3);
 /// Pause before a log whose connection broke is read on.
@@ -42,99 +41,41 @@ const MAX_TRIES: u32 = 5;
 
 static PLACES: Semaphore = Semaphore::const_new(MAX_FOLLOWED);
 
-/// How far a log is.
-#[derive(Clone, Debug)]
-enum Progress {
-    /// Its container prints.
-    Reading,
-    /// All is read; why the store did not take it, if it was asked yet.
-    Storing(LogTail, Option<String>),
-    /// All is in the store.
-    Stored(LogTail),
-}
-
-struct Stream {
-    of: Coordinates,
-    task: JoinHandle<()>,
-    progress: watch::Receiver<Progress>,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The logs of one run that are followed, by the name of the pod.
-#[derive(Default)]
-pub struct Streams(Mutex<HashMap<String, Stream>>);
+pub type Streams = Uploads<LogTail>;
 
-impl Streams {
-    /// Follows what has begun to print, and forgets what is in the store and belongs to a pass whose record is as well.
-    pub fn follow(&self, shell: &Arc<Shell>, run: &Arc<SoakRun>, clusters: &RunClusters) {
-        if run.spec.results.object_store.is_none() {
-            return;
-        }
-        let status = run.status.as_ref();
-        let pass = status.and_then(|status| status.current.as_ref());
-        let attempt = status.map_or(0, |status| status.attempt);
-        let current = |of: &Coordinates| of.run_attempt == attempt && pass.is_some_and(|pass| is_of(of, pass));
-        let mut streams = self.0.lock();
-        streams.retain(|_, stream| {
-            current(&stream.of) || (stream.of.run_attempt == attempt && !stream.task.is_finished())
-        });
-        for (_, cluster) in clusters.all() {
-            for pod in cluster.pods.pods_of(run.metadata.uid.as_deref().unwrap_or_default()) {
-                let Some(of) = pod.coordinates.clone().filter(|of| current(of)) else { continue };
-                if !pod.has_started() || streams.contains_key(&pod.name) {
-                    continue;
-                }
-                let Ok(place) = PLACES.try_acquire() else { return };
-                let (told, progress) = watch::channel(Progress::Reading);
+/// Follows what has begun to print, and forgets what is in the store and belongs to a pass whose record is as well.
+pub fn follow(streams: &Streams, shell: &Arc<Shell>, run: &Arc<SoakRun>, clusters: &RunClusters) {
+    if run.spec.results.object_store.is_none() {
+        return;
+    }
+    let status = run.status.as_ref();
+    let pass = status.and_then(|status| status.current.as_ref());
+    let attempt = status.map_or(0, |status| status.attempt);
+    streams.keep(attempt, pass);
+    for (_, cluster) in clusters.all() {
+        for pod in cluster.pods.pods_of(run.metadata.uid.as_deref().unwrap_or_default()) {
+            let Some(of) = pod.coordinates.clone().filter(|of| is_current(of, attempt, pass)) else { continue };
+            if !pod.has_started() || streams.has(&pod.name) {
+                continue;
+            }
+            let Ok(place) = PLACES.try_acquire() else { return };
+            let file = logs::file_name(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
+            streams.start(&pod.name, of, |told| {
                 let follower = Follower {
                     shell: shell.clone(),
                     run: run.clone(),
                     identity: identity(run),
                     cluster: cluster.clone(),
                     pod: pod.name.clone(),
-                    file: file_name(&of),
+                    file,
                     told,
                     _place: place,
                 };
-                let task = tokio::spawn(follower.work());
-                streams.insert(pod.name.clone(), Stream { of, task, progress });
-            }
+                follower.work()
+            });
         }
     }
-
-    /// The end of the log of a pod whose container has ended, and whether all of it is in the store. None: it is not followed.
-    ///
-    /// The store is waited for only where `wait` says so.
-    pub async fn ended(&self, pod: &str, wait: bool) -> Option<(LogTail, Result<(), StoreError>)> {
-        let mut progress = self.0.lock().get(pod)?.progress.clone();
-        let decided = |progress: &Progress| match progress {
-            Progress::Reading => false,
-            Progress::Storing(_, failure) => !wait || failure.is_some(),
-            Progress::Stored(_) => true,
-        };
-        let told = timeout(END_PATIENCE, progress.wait_for(decided)).await.ok()?.ok()?.clone();
-        match told {
-            Progress::Reading => None,
-            Progress::Storing(tail, failure) => {
-                let message = failure.unwrap_or_else(|| "the log is on its way".into());
-                Some((tail, Err(StoreError::Transient(message))))
-            }
-            Progress::Stored(tail) => Some((tail, Ok(()))),
-        }
-    }
-}
-
-fn is_of(of: &Coordinates, pass: &Pass) -> bool {
-    (of.section, of.cycle) == (pass.section, pass.cycle)
-}
-
-fn file_name(of: &Coordinates) -> String {
-    logs::file_name(RecordPart::from((of.section, of.cycle)), &of.phase, &of.step, of.attempt)
 }
 
 struct Follower {
@@ -144,7 +85,7 @@ struct Follower {
     cluster: Cluster,
     pod: String,
     file: String,
-    told: watch::Sender<Progress>,
+    told: Told<LogTail>,
     _place: SemaphorePermit<'static>,
 }
 
@@ -166,24 +107,9 @@ impl Follower {
             sleep(AGAIN * tries.max(1)).await;
         }
         let tail = self.tail(&log).await;
-        let mut failure = None;
-        let (since, mut pause) = (Instant::now(), AGAIN);
-        loop {
-            self.told.send_replace(Progress::Storing(tail.clone(), failure.take()));
-            match self.upload(&log).await {
-                Ok(()) => {
-                    self.told.send_replace(Progress::Stored(tail));
-                    return;
-                }
-                Err(error) => failure = Some(error.to_string()),
-            }
-            self.told.send_replace(Progress::Storing(tail.clone(), failure.clone()));
-            if since.elapsed() > PATIENCE {
-                warn!(pod = self.pod, file = self.file, failure, "a log could not be stored");
-                return;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        let upload = Upload { follower: &self, log: &log };
+        if let Err(failure) = uploads::store(&self.told, tail, &upload).await {
+            warn!(pod = self.pod, file = self.file, failure, "a log could not be stored");
         }
     }
 
@@ -251,5 +177,16 @@ impl Follower {
         let attempt = self.run.status.as_ref().map_or(0, |status| status.attempt);
         let RunIdentity { name, namespace, uid, .. } = self.identity.clone();
         objects.write(&RunRef { name, namespace, uid, attempt }, &self.file, content).await
+    }
+}
+
+struct Upload<'a> {
+    follower: &'a Follower,
+    log: &'a WholeLog,
+}
+
+impl Source for Upload<'_> {
+    async fn upload(&self) -> Result<(), StoreError> {
+        self.follower.upload(self.log).await
     }
 }

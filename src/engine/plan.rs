@@ -218,6 +218,9 @@ impl Plan {
             names.check_json_references(&source.fields(), &format!("spec.monitors[{index}].{}", source.kind()))?;
         }
         targets.check(setup.iter().chain(&phases).chain(&cleanup))?;
+        if results.object_store.is_none() {
+            leaf::check_no_artifacts(setup.iter().chain(&phases).chain(&cleanup).flat_map(|phase| &phase.leaves))?;
+        }
         targets.check_monitors(&monitors)?;
         Ok(Self {
             digest: digest(spec),

@@ -6,13 +6,14 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use super::{InjectionIdentity, helper::HelperSettings};
-use crate::api::{
-    failureinjection::HelperWork,
-    names::{OPERATOR_FIELD_MANAGER, label},
+use crate::{
+    api::{
+        failureinjection::HelperWork,
+        names::{OPERATOR_FIELD_MANAGER, label},
+    },
+    helper::PROGRAM,
 };
 
-/// The binary in the operator's image.
-pub(super) const PROGRAM: &str = "/soak-operator";
 /// How long a helper may take to undo once it is told to end.
 const GRACE_SECONDS: i64 = 30;
 /// Longest life of a helper that only undoes.

@@ -44,7 +44,7 @@ fn parsed(words: &Value) -> helper::NodeHelper {
     let words: Vec<&str> = words.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
     match Program::try_parse_from(words).unwrap().command {
         helper::Command::NodeHelper(helper) => helper,
-        helper::Command::Stress(_) => panic!("not a helper"),
+        helper::Command::Stress(_) | helper::Command::Artifacts(_) => panic!("not a helper"),
     }
 }
 

@@ -6,8 +6,11 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{FaultContext, FaultKind, Refusal, helper_pod::PROGRAM, object_ref, of, resource};
-use crate::api::{failureinjection::JournalEntry, fault::StressFault, names::reason};
+use super::{FaultContext, FaultKind, Refusal, object_ref, of, resource};
+use crate::{
+    api::{failureinjection::JournalEntry, fault::StressFault, names::reason},
+    helper::PROGRAM,
+};
 
 /// How long the pod may take to start.
 const START: TimeDelta = TimeDelta::seconds(60);

@@ -1,10 +1,12 @@
-//! The program that acts on a node: it stops the processes of a container, sends them signals, or cuts a pod off from others.
+//! Programs of the operator's image beside it. The one that acts on a node stops the processes of a container, sends them signals, or
+//! cuts a pod off from others; [`artifacts`] hands on a step's files.
 //!
 //! It is a part of the operator's own binary, so that one image serves all. It knows nothing of the operator and of
 //! Kubernetes: it is told a container, what to do and until when. It undoes what it did by itself, whatever becomes of the
 //! operator, and ends with success only after it has seen that it is undone. What is left by a helper that was killed outright
 //! is undone by another one ([`Act::Undo`]), which needs to know nothing of the first.
 
+pub mod artifacts;
 mod cut;
 mod lasting;
 mod network;
@@ -23,6 +25,9 @@ use clap::{Args, Subcommand, ValueEnum};
 pub use prefix::Prefix;
 pub use stress::Stress;
 pub use work::Work;
+
+/// Where the operator's image has its binary.
+pub const PROGRAM: &str = "/soak-operator";
 
 /// How a helper ends. Whoever started it judges by the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,9 @@ pub enum Command {
     /// Uses up CPU, memory or disk.
     #[command(hide = true)]
     Stress(Stress),
+    /// Hands on the files that a step leaves behind.
+    #[command(hide = true)]
+    Artifacts(artifacts::Artifacts),
 }
 
 /// What a helper is asked.
@@ -108,5 +116,6 @@ pub fn main(command: Command) -> ExitCode {
     match command {
         Command::NodeHelper(helper) => runtime.block_on(lasting::run(&helper)).into(),
         Command::Stress(stress) => runtime.block_on(stress.run()).into(),
+        Command::Artifacts(artifacts) => runtime.block_on(artifacts.run()).into(),
     }
 }

@@ -203,6 +203,9 @@ pub struct FailureGroup {
     /// The last time: the end of the pod's log.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log: String,
+    /// The last time: files that the step has left behind, by their paths below the attempt's folder in the object store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
 }
 
 /// A step that does not always go well.

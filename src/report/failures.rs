@@ -7,7 +7,7 @@ use chrono::Timelike;
 use crate::{
     analysis::{Association, Failures, associations},
     api::status::{Outcome, Section, StepState},
-    results::{CycleRecord, StepRecord},
+    results::{ArtifactRecord, CycleRecord, StepRecord},
 };
 
 use super::{
@@ -84,6 +84,10 @@ fn take_step(group: &mut FailureGroup, step: &StepRecord) {
     if let Some(log) = &step.log {
         let lines: Vec<&str> = log.text.lines().collect();
         group.log = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    }
+    if let Some(artifacts) = &step.artifacts {
+        let path = |file: &ArtifactRecord| format!("{}/{}", artifacts.folder, file.path);
+        group.artifacts = artifacts.files.iter().map(path).collect();
     }
 }
 

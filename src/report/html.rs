@@ -224,6 +224,7 @@ fn failure(group: &FailureGroup) -> Value {
     if let Some(code) = group.exit_code {
         facts.push(("exit code", code.to_string()));
     }
+    facts.extend(group.artifacts.iter().map(|path| ("artifact", path.clone())));
     context! {
         section => format!("{:?}", group.section).to_lowercase(),
         place => place.join(" / "),

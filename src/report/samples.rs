@@ -11,8 +11,8 @@ use crate::{
         status::{CycleCounts, Failure, Outcome, OutputValue, RunPhase, Section, StepState},
     },
     results::{
-        AlertRecord, CrdVersion, CycleRecord, CycleSchema, Environment, LogRecord, Manifest, MonitorRecord,
-        PhaseRecord, RunRef, StepRecord, SuccessRate, SummaryRecord, Verdict,
+        AlertRecord, ArtifactRecord, ArtifactsRecord, CrdVersion, CycleRecord, CycleSchema, Environment, LogRecord,
+        Manifest, MonitorRecord, PhaseRecord, RunRef, StepRecord, SuccessRate, SummaryRecord, Verdict,
     },
 };
 
@@ -103,6 +103,7 @@ fn pass(
             node: Some(format!("node-{}", 1 + cycle % 3)),
             exit_code: Some(0),
             log: None,
+            artifacts: None,
             rerun: None,
             past: Vec::new(),
         };
@@ -197,6 +198,13 @@ fn fail(cycle: &mut CycleRecord, number: u32) {
         ),
         truncated: false,
         bytes: 190,
+    });
+    step.artifacts = Some(ArtifactsRecord {
+        folder: format!("artifacts/c{number:06}/verify/check-2"),
+        count: 1,
+        bytes: 77,
+        files: vec![ArtifactRecord { path: "missing<b>.json".into(), bytes: 77 }],
+        ..ArtifactsRecord::default()
     });
     cycle.outcome = Outcome::Failed;
     cycle.failure = Some(failure);

@@ -59,6 +59,7 @@ fn failures_of_one_kind_are_one() {
     assert_eq!((group.phase.as_str(), group.step.as_str()), ("verify", "check"));
     assert_eq!(group.cycles, [14, 28, 42, 56]);
     assert!(group.log.contains("expected 41") && group.pod.as_deref() == Some("tonight-check-c56"), "{group:?}");
+    assert_eq!(group.artifacts, ["artifacts/c000056/verify/check-2/missing<b>.json"]);
     let share = group.share.unwrap();
     assert!(share.low.unwrap() < 4.0 / 60.0 && 4.0 / 60.0 < share.high.unwrap());
     assert_eq!(report.steps.len(), 1);

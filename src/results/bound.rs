@@ -1,6 +1,6 @@
 //! How a record that is too long becomes short enough (S11).
 //!
-//! Detail goes in the order in which people miss it least: the samples of monitors and snapshots, the logs of steps that succeeded, other logs, long messages, outputs,
+//! Detail goes in the order in which people miss it least: the samples of monitors and snapshots, names of artifacts, the logs of steps that succeeded, other logs, long messages, outputs,
 //! earlier attempts, at last steps and phases. What is left always fits, so a record can always be stored and a run can always end.
 
 use serde::Serialize;
@@ -49,6 +49,7 @@ pub(super) fn bounded<R: Shorten>(record: &R, limit: usize) -> (String, bool) {
 #[derive(Clone, Copy)]
 enum Cut {
     Samples,
+    Artifacts(usize),
     LogsOfSuccess(usize),
     Logs(usize),
     Messages(usize),
@@ -59,8 +60,9 @@ enum Cut {
     Rest,
 }
 
-const CUTS: [Cut; 21] = [
+const CUTS: [Cut; 23] = [
     Cut::Samples,
+    Cut::Artifacts(4),
     Cut::LogsOfSuccess(4_096),
     Cut::Logs(32_768),
     Cut::LogsOfSuccess(1_024),
@@ -72,6 +74,7 @@ const CUTS: [Cut; 21] = [
     Cut::Logs(1_024),
     Cut::Logs(256),
     Cut::Logs(0),
+    Cut::Artifacts(0),
     Cut::Messages(1_024),
     Cut::Messages(256),
     Cut::Messages(128),
@@ -92,6 +95,15 @@ impl Shorten for CycleRecord {
                 self.monitors.iter_mut().for_each(|monitor| monitor.buckets.clear());
                 self.snapshot.iter_mut().for_each(forget_objects);
             }
+            Cut::Artifacts(count) => {
+                for artifacts in steps(self).filter_map(|step| step.artifacts.as_mut()) {
+                    let more = artifacts.left_out.len().saturating_sub(count);
+                    artifacts.more_left_out =
+                        artifacts.more_left_out.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+                    artifacts.files.truncate(count);
+                    artifacts.left_out.truncate(count);
+                }
+            }
             Cut::LogsOfSuccess(bytes) => {
                 for step in steps(self).filter(|step| step.outcome == Some(Outcome::Succeeded)) {
                     shorten_log(step, bytes);
@@ -103,10 +115,14 @@ impl Shorten for CycleRecord {
                 failures.chain(self.failure.as_mut()).for_each(|failure| shorten(&mut failure.message, bytes));
                 for step in steps(self) {
                     shorten(&mut step.message, bytes);
+                    step.artifacts.iter_mut().filter_map(|it| it.lost.as_mut()).for_each(|lost| shorten(lost, bytes));
                     step.past.iter_mut().for_each(|past| shorten(&mut past.message, bytes));
                 }
             }
-            Cut::Outputs => steps(self).for_each(|step| step.outputs.clear()),
+            Cut::Outputs => steps(self).for_each(|step| {
+                step.outputs.clear();
+                step.artifacts = None;
+            }),
             Cut::Parameters(bytes) => self.environment.parameters.values_mut().for_each(|value| shorten(value, bytes)),
             Cut::PastAttempts => steps(self).for_each(|step| step.past.clear()),
             // No spec that the server accepts leads to the last two; they are here so that nothing ever fails to be stored.

@@ -144,6 +144,7 @@ fn step_record(step: &StepStatus, logs: &BTreeMap<String, LogTail>) -> StepRecor
         node: node.as_deref().map(|node| cut(node, WORD)),
         exit_code: *exit_code,
         log: pod.as_ref().and_then(|pod| logs.get(pod)).map(log_record),
+        artifacts: None,
         rerun: None,
         past: past.iter().map(past_attempt).collect(),
     }

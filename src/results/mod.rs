@@ -36,9 +36,12 @@ pub use index::{Index, IndexSchema, IndexedFile};
 pub use kube_error::StoreError;
 pub use manifest::{CrdVersion, Manifest, Moment, ObjectState, Snapshot};
 pub use monitor::{AlertRecord, BucketRecord, MonitorRecord};
-pub use objects::Objects;
+pub use objects::{Objects, stored_name};
 pub use once::{Made, Once};
-pub use record::{CycleRecord, CycleSchema, Environment, LogRecord, PhaseRecord, RunRef, StepRecord};
+pub use record::{
+    ArtifactRecord, ArtifactsRecord, CycleRecord, CycleSchema, Environment, LeftOutRecord, LogRecord, PhaseRecord,
+    RunRef, StepRecord,
+};
 pub use records::{ConfigMaps, Records};
 pub use schema::schemas;
 pub use store::{Pruned, Stored, StoredRecord, delete_stored, prune, read, store};

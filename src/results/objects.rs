@@ -226,6 +226,11 @@ async fn within<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Er
     })
 }
 
+/// A name as the store tells it: some characters can't be in the path of an object.
+pub fn stored_name(name: &str) -> String {
+    name.split('/').fold(Path::default(), Path::join).to_string()
+}
+
 /// The file of a record below its attempt's folder.
 pub(super) fn file_name(part: RecordPart) -> String {
     match part {

@@ -73,6 +73,52 @@ pub struct LogRecord {
     pub file: Option<String>,
 }
 
+/// The files that the last attempt of a step has left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactsRecord {
+    /// Where they are in the object store, below the attempt's folder.
+    pub folder: String,
+    /// How many there are.
+    pub count: u32,
+    /// How long all of them are together.
+    pub bytes: u64,
+    /// The first of them; the index names all.
+    pub files: Vec<ArtifactRecord>,
+    /// Files that were asked for and are not there, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOutRecord>,
+    /// How many more there are of those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_left_out: u32,
+    /// Why files may be missing that nothing is known of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+/// One file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactRecord {
+    /// Its path below the folder.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A file that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOutRecord {
+    /// Its path below the folder in the pod.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// What came of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +181,9 @@ pub struct StepRecord {
     /// The end of the last attempt's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogRecord>,
+    /// The files that the last attempt has left behind, if it was to leave any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<ArtifactsRecord>,
     /// Of a step that failed: the command that runs it alone, with the same inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun: Option<String>,
@@ -219,6 +268,15 @@ impl CycleRecord {
     #[must_use]
     pub fn with_monitors(mut self, alerts: Vec<AlertRecord>, monitors: Vec<MonitorRecord>) -> Self {
         (self.alerts, self.monitors) = (alerts, monitors);
+        self
+    }
+
+    /// Adds the files that steps have left behind, by the name of the pod.
+    #[must_use]
+    pub fn with_artifacts(mut self, mut artifacts: BTreeMap<String, ArtifactsRecord>) -> Self {
+        for step in self.phases.iter_mut().flat_map(|phase| &mut phase.steps) {
+            step.artifacts = step.pod.as_ref().and_then(|pod| artifacts.remove(pod));
+        }
         self
     }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use crate::{
     api::status::{Failure, Outcome, OutputValue, Pass, PastAttempt, PhaseStatus, StepState, StepStatus},
     results::{
-        CycleRecord, Environment, MAX_RECORD_BYTES, RecordText, SummaryRecord, digest,
+        ArtifactRecord, ArtifactsRecord, CycleRecord, Environment, LeftOutRecord, MAX_RECORD_BYTES, RecordText,
+        SummaryRecord, digest,
         from_pass::LogTail,
         samples::{at, environment, pass, record, run, summary},
         schemas,
@@ -207,7 +208,24 @@ fn built(kind: &PassKind) -> CycleRecord {
     let pass = Pass { phases: phases.collect(), failure: Some(failure.clone()), ..pass() };
     let parameters =
         (0..kind.parameters).map(|number| (format!("{}{number:02}", "p".repeat(61)), text("\n", 2_048))).collect();
-    CycleRecord::from_pass(&run(), &pass, &logs, &Environment { parameters, ..environment() })
+    let record = CycleRecord::from_pass(&run(), &pass, &logs, &Environment { parameters, ..environment() });
+    // Names of some are longer than the bound already.
+    let pods = logs.into_keys().step_by(8).map(|pod| (pod, artifacts(kind.message)));
+    record.with_artifacts(pods.collect())
+}
+
+/// As many names as a step may have.
+fn artifacts(message: usize) -> ArtifactsRecord {
+    let path = "p".repeat(message.min(512));
+    ArtifactsRecord {
+        folder: "f".repeat(180),
+        count: u32::MAX,
+        bytes: u64::MAX,
+        files: vec![ArtifactRecord { path: path.clone(), bytes: u64::MAX }; 32],
+        left_out: vec![LeftOutRecord { path, why: text("\"", 256) }; 16],
+        more_left_out: u32::MAX,
+        lost: Some(text("\n", message)),
+    }
 }
 
 proptest! {

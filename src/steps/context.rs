@@ -70,6 +70,8 @@ pub struct Settings {
     /// HTTP steps may ask loopback and link-local addresses. They come from the operator's own network, so a tenant
     /// could otherwise reach what listens beside the operator, or the cloud's metadata service.
     pub http_local_addresses: bool,
+    /// The operator's own image, for the program that reads a step's artifacts.
+    pub helper_image: Option<String>,
 }
 
 /// One attempt of a step, and what it is performed with.

@@ -7,9 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::LogParams};
 
 use super::context::RunIdentity;
-use crate::cluster::{
-    Cluster,
-    error::{ApiFailure, Class},
+use crate::{
+    api::names::ARTIFACTS_CONTAINER,
+    cluster::{
+        Cluster,
+        error::{ApiFailure, Class},
+    },
 };
 
 /// Most lines of a log that are kept.
@@ -94,6 +97,19 @@ pub async fn whole(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<Wh
             }
             log.push(&chunk[..count]);
         }
+    };
+    within(WHOLE_LIMIT, read).await
+}
+
+/// What the container that hands on artifacts has printed, as far as the node still has it; at most `limit` bytes.
+pub async fn artifacts(cluster: &Cluster, run: &RunIdentity, pod: &str, limit: usize) -> Result<Vec<u8>, ApiFailure> {
+    let pods = pods(cluster, run)?;
+    let params = LogParams { container: Some(ARTIFACTS_CONTAINER.into()), ..LogParams::default() };
+    let read = async {
+        let mut log = Vec::new();
+        let stream = std::pin::pin!(pods.log_stream(pod, &params).await?);
+        stream.take(limit as u64).read_to_end(&mut log).await.map_err(kube::Error::ReadEvents)?;
+        Ok(log)
     };
     within(WHOLE_LIMIT, read).await
 }

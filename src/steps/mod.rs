@@ -22,6 +22,7 @@ mod object;
 mod outputs;
 mod patch;
 mod pod;
+mod pod_artifacts;
 mod pod_manifest;
 mod pod_state;
 mod release;
@@ -44,7 +45,9 @@ use rights::Use;
 use trial::Untried;
 
 pub use context::{Begun, Follow, RunIdentity, Settings, StepContext};
-pub use logs::{LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, WholeLog, stream, tail, whole};
+pub use logs::{
+    LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, WholeLog, artifacts, stream, tail, whole,
+};
 pub use pod::{coordinates_key, delete_pod, gives_up_at, pods_seen};
 pub use release::{Released, release};
 pub use validate::validate;

@@ -99,6 +99,7 @@ pub(super) fn manifest(ctx: &StepContext<'_>, step: &PodStep) -> Result<Value, S
         annotations: ctx.annotations(),
         env: environment(ctx),
         deadline_seconds: seconds(ctx.leaf.timeout),
+        helper_image: ctx.settings.helper_image.as_deref(),
     };
     pod_manifest::build(step, parts)
         .map_err(|problem| StepEnd::failed("Invalid", format!("{}.pod.{problem}", ctx.leaf.field)))

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::manifest::{as_object, coerce_texts, merge};
+use super::{
+    manifest::{as_object, coerce_texts, merge},
+    pod_artifacts,
+};
 use crate::api::{names::label, step::PodStep};
 
 /// Where short-form files are mounted.
@@ -25,6 +28,8 @@ pub(super) struct PodParts<'a> {
     pub(super) annotations: Vec<(&'static str, String)>,
     pub(super) env: Vec<(&'static str, String)>,
     pub(super) deadline_seconds: u64,
+    /// The operator's own image, if it is known.
+    pub(super) helper_image: Option<&'a str>,
 }
 
 /// Builds the manifest of a pod from a step whose expressions have been replaced.
@@ -41,7 +46,10 @@ pub(super) fn build(mut pod: Value, parts: PodParts<'_>) -> Result<Value, String
             super::manifest::coerce_text(value);
         }
     }
-    let PodStep { target: _, image, command, args, env, resources, files, results_file, template } =
+    if let Some(artifacts) = pod.get_mut("artifacts") {
+        pod_artifacts::coerce(artifacts);
+    }
+    let PodStep { target: _, image, command, args, env, resources, files, results_file, artifacts, template } =
         serde_json::from_value(pod).map_err(|error| error.to_string())?;
 
     let mut main = Map::from_iter([("name".to_owned(), json!(MAIN))]);
@@ -73,7 +81,11 @@ pub(super) fn build(mut pod: Value, parts: PodParts<'_>) -> Result<Value, String
         Some(template) => with_template(base, template)?,
         None => base,
     };
+    let helper_image = parts.helper_image;
     own(&mut manifest, parts, results_file);
+    if let Some(artifacts) = artifacts {
+        pod_artifacts::add(&mut manifest, &artifacts, helper_image)?;
+    }
     Ok(manifest)
 }
 
@@ -131,7 +143,17 @@ fn with_template(mut base: Value, mut template: Value) -> Result<Value, String> 
 
 /// Sets what a template can't change.
 fn own(manifest: &mut Value, parts: PodParts<'_>, results_file: Option<String>) {
-    let PodParts { name, namespace, owner, service_account, labels, annotations, env, deadline_seconds } = parts;
+    let PodParts {
+        name,
+        namespace,
+        owner,
+        service_account,
+        labels,
+        annotations,
+        env,
+        deadline_seconds,
+        helper_image: _,
+    } = parts;
     manifest["apiVersion"] = json!("v1");
     manifest["kind"] = json!("Pod");
     let metadata = as_object(&mut manifest["metadata"]);
@@ -202,6 +224,7 @@ mod tests {
             annotations: vec![(label::STEP, "load".into())],
             env: vec![("SOAK_RUN", "run".into()), ("SOAK_CYCLE", "3".into())],
             deadline_seconds: 90,
+            helper_image: None,
         }
     }
 

@@ -227,7 +227,10 @@ fn disruption(pod: &PodSummary) -> Option<StepEnd> {
 /// How the pod ended, if it ended without its first container having told so.
 fn end_of_pod(pod: &PodSummary) -> Option<StepEnd> {
     let failed_init = pod.init.iter().find_map(|init| match &init.state {
-        ContainerState::Terminated { exit_code, message, .. } if *exit_code != 0 => Some((init, *exit_code, message)),
+        // A sidecar that was ended with its pod says nothing about why.
+        ContainerState::Terminated { exit_code, message, .. } if *exit_code != 0 && !init.sidecar => {
+            Some((init, *exit_code, message))
+        }
         _ => None,
     });
     if pod.phase == "Failed" || pod.gone {
@@ -301,7 +304,8 @@ fn waiting(pod: &PodSummary, now: DateTime<Utc>) -> StepSeen {
             |end| StepSeen::Ended(on_pod(pod, end)),
         );
     }
-    if let Some(init) = pod.init.iter().find(|init| matches!(init.state, ContainerState::Running { .. })) {
+    let runs = |init: &&ContainerSummary| !init.sidecar && matches!(init.state, ContainerState::Running { .. });
+    if let Some(init) = pod.init.iter().find(runs) {
         return StepSeen::Pending {
             reason: "Initializing".into(),
             message: format!("init container {} runs", init.name),

@@ -213,6 +213,21 @@ fn an_image_that_can_not_be_pulled_is_given_up_after_a_while() {
 }
 
 #[test]
+fn a_sidecar_that_runs_is_not_what_is_waited_for_and_its_end_is_no_reason() {
+    let judged = |phase: &str, state: Value| {
+        let mut pod = pod(
+            &json!({"phase": phase, "initContainerStatuses": [{"name": "soak-artifacts", "state": state, "ready": true, "restartCount": 0, "image": "", "imageID": ""}]}),
+            None,
+        );
+        pod.init[0].sidecar = true;
+        judge(&pod, at(5))
+    };
+    let StepSeen::Pending { reason, .. } = judged("Pending", json!({"running": {}})) else { unreachable!() };
+    assert_eq!(reason, "Starting");
+    assert_eq!(failure(judged("Failed", json!({"terminated": {"exitCode": 137}}))), ("PodFailed".into(), true));
+}
+
+#[test]
 fn a_pod_that_waits_says_for_what() {
     let unschedulable = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}]});
     let StepSeen::Pending { reason, message } = judge(&pod(&unschedulable, None), at(100)) else { unreachable!() };

@@ -32,6 +32,14 @@ pub fn kubeconfig() -> PathBuf {
     )
 }
 
+/// The image of the operator that the cluster has.
+pub fn operator_image() -> String {
+    env::var("SOAK_TEST_IMAGE").expect(
+        "SOAK_TEST_IMAGE is not set: it names an image of the operator that the cluster has, such as \
+         localhost/soak-operator:dev; `cargo xtask test` builds and loads it",
+    )
+}
+
 /// A client of that cluster, as its administrator.
 pub async fn client() -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig()).unwrap();

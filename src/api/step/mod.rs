@@ -3,6 +3,7 @@
 //! Text fields may hold CEL in `${...}`; conditions are bare CEL (see docs/expressions.md).
 
 mod apply;
+mod artifacts;
 mod body;
 mod delete;
 mod http;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use apply::ApplyStep;
+pub use artifacts::{Artifacts, DEFAULT_DIRECTORY};
 pub use body::{Action, StepBody};
 pub use delete::DeleteStep;
 pub use http::{Header, HttpStep};

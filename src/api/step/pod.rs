@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Beginning, StepSpec, schema};
+use super::{Artifacts, Beginning, StepSpec, schema};
 
 /// A pod that is created, run to its end and judged by its first container's exit code.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -47,6 +47,9 @@ pub struct PodStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub results_file: Option<String>,
+    /// Files that it leaves behind, kept in the object store (`results.objectStore`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Artifacts>,
     /// A pod template (`metadata`, `spec`) that is merged over what the fields above give, its first container over theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object")]

@@ -101,6 +101,17 @@ pub(super) fn flatten(steps: &[Step], path: &str, names: &mut Names) -> Result<(
     Ok((leaves, stages))
 }
 
+/// Without an object store there is no place for artifacts.
+pub(super) fn check_no_artifacts<'a>(mut leaves: impl Iterator<Item = &'a Leaf>) -> Result<(), PlanError> {
+    match leaves.find(|leaf| matches!(&leaf.action, Action::Pod(step) if step.artifacts.is_some())) {
+        Some(leaf) => Err(PlanError::new(
+            format!("{}.pod.artifacts", leaf.field),
+            "they are kept in an object store: set spec.results.objectStore",
+        )),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn leaf(
     path: String,
     background: bool,

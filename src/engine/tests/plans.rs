@@ -44,6 +44,11 @@ fn each_mistake_is_named_by_its_path_before_anything_begins() {
         ),
         (steps(&json!([{"name": "s"}])), "spec.phases[0].steps[0]", "exactly one thing"),
         (
+            steps(&json!([{"name": "g", "parallel": [{"name": "s", "pod": {"image": "x", "artifacts": {}}}]}])),
+            "spec.phases[0].steps[0].parallel[0].pod.artifacts",
+            "set spec.results.objectStore",
+        ),
+        (
             json!({"parameters": [{"name": "a", "value": "${params.b}"}, {"name": "b", "value": "${params.a}"}]}),
             "spec.parameters[0].value",
             "a -> b -> a",

@@ -1,0 +1,151 @@
+//! What pods leave behind and tasks beside the run bring to the object store: a task a pod, for whose result the record of its pass waits.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    api::status::Pass,
+    cluster::pod_summary::Coordinates,
+    results::{RecordPart, StoreError},
+};
+
+/// Pause after the first upload that failed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two tries of an upload.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long an upload is tried: as long as a run waits for its records.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// How far it is.
+#[derive(Clone, Debug)]
+pub enum Progress<T> {
+    /// It is read from the pod.
+    Reading,
+    /// All is read; why the store did not take it, if it was asked yet.
+    Storing(T, Option<String>),
+    /// All is in the store.
+    Stored(T),
+}
+
+/// Where a task tells how far it is.
+pub type Told<T> = watch::Sender<Progress<T>>;
+
+/// What is brought to the store.
+pub trait Source {
+    /// Brings all of it there. It may be called again after a failure.
+    fn upload(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+struct Upload<T> {
+    of: Coordinates,
+    task: JoinHandle<()>,
+    progress: watch::Receiver<Progress<T>>,
+}
+
+impl<T> Drop for Upload<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The uploads of one run, by the name of the pod.
+pub struct Uploads<T>(Mutex<HashMap<String, Upload<T>>>);
+
+impl<T> Default for Uploads<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Uploads<T> {
+    /// Forgets what is in the store and belongs to a pass whose record is as well.
+    pub fn keep(&self, attempt: u32, pass: Option<&Pass>) {
+        self.0.lock().retain(|_, upload| {
+            is_current(&upload.of, attempt, pass) || (upload.of.run_attempt == attempt && !upload.task.is_finished())
+        });
+    }
+
+    /// Whether there is one for that pod.
+    pub fn has(&self, pod: &str) -> bool {
+        self.0.lock().contains_key(pod)
+    }
+
+    /// The pods of a pass of which there is one.
+    pub fn pods(&self, attempt: u32, pass: &Pass) -> Vec<String> {
+        let uploads = self.0.lock();
+        let current = uploads.iter().filter(|(_, upload)| is_current(&upload.of, attempt, Some(pass)));
+        current.map(|(pod, _)| pod.clone()).collect()
+    }
+
+    /// Starts one, unless there is one for that pod. Must be called inside a tokio runtime.
+    pub fn start<F>(&self, pod: &str, of: Coordinates, work: impl FnOnce(Told<T>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.lock().entry(pod.to_owned()).or_insert_with(|| {
+            let (told, progress) = watch::channel(Progress::Reading);
+            Upload { of, task: tokio::spawn(work(told)), progress }
+        });
+    }
+
+    /// What was read of a pod that has ended, and whether all of it is in the store. None: there is no upload of it, or nothing was
+    /// read within `patience`.
+    ///
+    /// The store is waited for only where `wait` says so.
+    pub async fn ended(&self, pod: &str, wait: bool, patience: Duration) -> Option<(T, Result<(), StoreError>)> {
+        let mut progress = self.0.lock().get(pod)?.progress.clone();
+        let decided = |progress: &Progress<T>| match progress {
+            Progress::Reading => false,
+            Progress::Storing(_, failure) => !wait || failure.is_some(),
+            Progress::Stored(_) => true,
+        };
+        let told = timeout(patience, progress.wait_for(decided)).await.ok()?.ok()?.clone();
+        match told {
+            Progress::Reading => None,
+            Progress::Storing(result, failure) => {
+                let message = failure.unwrap_or_else(|| "it is on its way to the store".into());
+                Some((result, Err(StoreError::Transient(message))))
+            }
+            Progress::Stored(result) => Some((result, Ok(()))),
+        }
+    }
+}
+
+/// Brings something to the store, however often that has to be tried within an hour.
+///
+/// Errors: what the store said at last.
+pub async fn store<T: Clone + Send + Sync>(told: &Told<T>, result: T, source: &impl Source) -> Result<(), String> {
+    told.send_replace(Progress::Storing(result.clone(), None));
+    let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let failure = match source.upload().await {
+            Ok(()) => {
+                told.send_replace(Progress::Stored(result));
+                return Ok(());
+            }
+            Err(error) => error.to_string(),
+        };
+        told.send_replace(Progress::Storing(result.clone(), Some(failure.clone())));
+        if since.elapsed() > PATIENCE {
+            return Err(failure);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether an attempt of a step belongs to a pass.
+pub fn is_current(of: &Coordinates, attempt: u32, pass: Option<&Pass>) -> bool {
+    of.run_attempt == attempt && pass.is_some_and(|pass| (of.section, of.cycle) == (pass.section, pass.cycle))
+}
+
+/// What part of a run an attempt belongs to.
+pub fn part_of(of: &Coordinates) -> RecordPart {
+    RecordPart::from((of.section, of.cycle))
+}
