@@ -207,7 +207,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33).to_le_bytes()[0]
         };
-        let noise: Vec<u8> = (0..MAX_PACKED + 1).map(|_| noise()).collect();
+        let noise: Vec<u8> = (0..=MAX_PACKED).map(|_| noise()).collect();
         folder.write("noise", &noise);
         folder.write("zeros", &vec![0; MAX_PACKED + 1]);
         let log = printed(&folder.0, &[], MAX_BYTES);
