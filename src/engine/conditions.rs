@@ -142,3 +142,50 @@ fn position(pass: &Pass) -> String {
         Section::Setup | Section::Cleanup => place,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const AT: &str = "2026-11-24T00:00:00Z";
+
+    fn stalled(phase: RunPhase, reason: &str, validated: bool) -> ConditionStatus {
+        let status = SoakRunStatus { phase, reason: reason.into(), validated, ..SoakRunStatus::default() };
+        let [.., (name, stalled, _)] = conditions(&status);
+        assert_eq!(name, condition_type::STALLED);
+        stalled
+    }
+
+    #[test]
+    fn what_waits_for_somebody_or_has_failed_is_stalled() {
+        let missing = "PermissionDenied";
+        assert_eq!(stalled(RunPhase::Validating, missing, false), ConditionStatus::True);
+        assert_eq!(stalled(RunPhase::Validating, missing, true), ConditionStatus::False);
+        assert_eq!(stalled(RunPhase::Validating, reason::VALIDATING, false), ConditionStatus::False);
+        assert_eq!(stalled(RunPhase::Validating, reason::SUSPENDED, false), ConditionStatus::False);
+        assert_eq!(stalled(RunPhase::Failed, missing, false), ConditionStatus::True);
+        assert_eq!(stalled(RunPhase::Aborted, missing, false), ConditionStatus::False);
+        assert_eq!(stalled(RunPhase::Succeeded, "Passed", true), ConditionStatus::False);
+    }
+
+    #[test]
+    fn a_step_that_does_not_go_on_says_why() {
+        let told = |step: serde_json::Value| {
+            let pass = json!({
+                "section": "Cycle", "cycle": 1, "startedAt": AT, "deadline": AT,
+                "phases": [{"name": "p", "attempt": 1, "firstStartedAt": AT, "startedAt": AT, "steps": [step]}],
+            });
+            let current = serde_json::from_value(pass).unwrap();
+            activity(None, &SoakRunStatus { current: Some(current), ..SoakRunStatus::default() })
+        };
+        let step = |state: &str, blocked: Option<&str>| {
+            told(json!({"name": "load", "state": state, "message": "no node", "blockedAt": blocked}))
+        };
+        assert_eq!(step("Waiting", None), "step load is tried again: no node");
+        assert_eq!(step("Waiting", Some(AT)), "step load has not begun: no node");
+        assert_eq!(step("Active", None), "step load is at work: no node");
+        assert_eq!(step("Failed", None), "");
+    }
+}

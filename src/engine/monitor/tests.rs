@@ -183,6 +183,29 @@ fn what_an_alert_was_about_is_in_the_series() {
 }
 
 #[test]
+fn an_alert_is_told_by_monitor_name_and_subject() {
+    let mut alert: Alert = serde_json::from_value(json!({
+        "monitor": "m", "alert": "High", "subject": "x=1", "severity": "Warning", "policy": "record", "state": "Firing", "since": at(0),
+        "cause": "value is 11",
+    }))
+    .unwrap();
+    assert_eq!(told(&alert), "alert m/High (x=1) fired: value is 11");
+    alert.subject = String::new();
+    assert_eq!(told(&alert), "alert m/High fired: value is 11");
+}
+
+#[test]
+fn what_is_pending_at_the_end_is_forgotten_and_what_fires_stays() {
+    let alert = |name: &str, state: &str| json!({"monitor": "m", "alert": name, "subject": "", "severity": "Warning", "policy": "record", "state": state, "since": at(0), "cause": ""});
+    let alerts = json!({"list": [alert("A", "Pending"), alert("B", "Firing"), alert("C", "Resolved")]});
+    let alerts = Some(serde_json::from_value(alerts).unwrap());
+    let mut status = SoakRunStatus { alerts, ..SoakRunStatus::default() };
+    close(&mut status);
+    let left: Vec<String> = status.alerts.unwrap().list.into_iter().map(|alert| alert.alert).collect();
+    assert_eq!(left, ["B", "C"]);
+}
+
+#[test]
 fn a_condition_that_lets_go_in_between_begins_anew_even_when_no_visit_saw_it() {
     let mut world = world(json!({"for": "10s"}));
     world.look(1, Some(11.0));

@@ -169,6 +169,7 @@ fn references_are_extracted() {
             })
             .collect();
         assert_eq!(found, expected, "{source}: {why}");
+        assert_eq!(parsed.source(), source);
     }
 }
 
