@@ -19,7 +19,7 @@ fn completed(run: &SoakRun) -> u32 {
     run.status.as_ref().map_or(0, |status| status.cycles.completed)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_record_is_stored_once_whatever_is_killed() {
     let (cycles, kills, outages) = SIZE;
     let namespace = Namespace::create("thousand").await;

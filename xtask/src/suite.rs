@@ -13,7 +13,7 @@ use crate::{
 const CLUSTER: &str = "test";
 /// The one of those tests that wait most of their time, and so run beside the others.
 const BESIDE: &str = "beside";
-/// Those tests. None of them needs the operator's image.
+/// Those tests.
 const LONG: [&str; 4] = ["crash", "lifecycle", "object_store", "thousand"];
 /// The one that the fault campaign breaks.
 const BREAKABLE: &str = "faulty";
@@ -72,9 +72,11 @@ fn removing(cluster: &str, options: &Options, work: impl FnOnce() -> Result<()>)
 fn against(cluster: &cluster::Running, beside: &cluster::Running, options: &Options) -> Result<()> {
     let profile = if options.all { Profile::Release } else { Profile::Quick };
     let image = part("the operator's image", || operator_image::build(profile))?;
-    cluster.load_image(&image.tar)?;
     let toxiproxy = part("Toxiproxy", toxiproxy::build)?;
-    cluster.load_image(&toxiproxy)?;
+    for cluster in [cluster, beside] {
+        cluster.load_image(&image.tar)?;
+        cluster.load_image(&toxiproxy)?;
+    }
     let helm = part("helm", || tools::path("helm"))?;
     let prometheus = part("Prometheus", tools::prometheus)?;
     let versitygw = part("an S3 server", || tools::path("versitygw"))?;
