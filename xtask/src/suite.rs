@@ -42,8 +42,10 @@ pub fn run(options: &Options) -> Result<()> {
     part("unit tests", || workspace::run("cargo", &["test", "--workspace", "--lib", "--bins"], &[]))?;
     part("generated files", || generate::generate(true))?;
     let cluster = part("a cluster", || cluster::up(&cluster::Options::named(CLUSTER)))?;
-    let beside = part("another cluster", || cluster::up(&cluster::Options::named(BESIDE)))?;
-    removing(CLUSTER, options, || removing(BESIDE, options, || against(&cluster, &beside, options)))?;
+    removing(CLUSTER, options, || {
+        let beside = part("another cluster", || cluster::up(&cluster::Options::named(BESIDE)))?;
+        removing(BESIDE, options, || against(&cluster, &beside, options))
+    })?;
     if options.all {
         let [one, other] = hub_switchover::HUBS;
         removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
