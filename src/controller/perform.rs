@@ -29,7 +29,7 @@ use super::{
     records, redaction,
 };
 
-/// For how long after its write a stored intent may be begun without another look. Whoever has taken over meanwhile gives the intent
+/// For how long after its write a stored intent may be begun. Whoever has taken over meanwhile gives the intent
 /// up when nothing has come of it after [`DOUBT`]; a process that stood still in between must not begin it then.
 const INTENT_HOLDS: Duration = Duration::from_secs(3);
 
@@ -188,9 +188,9 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
             (begun.seen, begun.follow)
         }
         _ => {
-            if !intent_holds(subject, &key).await {
-                memory.doubt();
-                return Outcome::TryAgain;
+            if !intent_holds(subject, &key) {
+                // Nothing was asked for. Giving the attempt up is a write that fails when another has done so already.
+                return Outcome::Told(Fact::Step(Box::new((key, StepSeen::Absent, None))));
             }
             let begun = steps::begin(&context).await;
             (begun.seen, begun.follow)
@@ -210,22 +210,10 @@ pub fn begins_by_looking(plan: &Plan, key: &StepKey) -> bool {
     leaf.is_some_and(|leaf| leaf.action.beginning() == Beginning::Looks)
 }
 
-/// Whether the server still has the run whose status has the intent: known without asking for as long as nobody can have given it up.
-async fn intent_holds(subject: &Subject, key: &StepKey) -> bool {
-    let Subject { shell, plan, run, as_of } = subject;
-    if begins_by_looking(plan, key) || as_of.is_some_and(|at| at.elapsed() < INTENT_HOLDS) {
-        return true;
-    }
-    let runs: Api<SoakRun> = Api::namespaced(shell.client.clone(), &run.namespace().unwrap_or_default());
-    match runs.get_metadata(&run.name_any()).await {
-        Ok(now) => {
-            now.metadata.uid == run.metadata.uid && now.metadata.resource_version == run.metadata.resource_version
-        }
-        Err(error) => {
-            warn!(%error, "a step is not begun yet: the run could not be read once more");
-            false
-        }
-    }
+/// Whether the stored intent of a step is so new that nobody can have given it up.
+fn intent_holds(subject: &Subject, key: &StepKey) -> bool {
+    let is_new = subject.as_of.is_some_and(|at| at.elapsed() < INTENT_HOLDS);
+    is_new || begins_by_looking(&subject.plan, key)
 }
 
 /// What must go on even when the spec can't be parsed (any more).

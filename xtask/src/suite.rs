@@ -46,13 +46,13 @@ pub fn run(options: &Options) -> Result<()> {
         let beside = part("another cluster", || cluster::up(&cluster::Options::named(BESIDE)))?;
         removing(BESIDE, options, || against(&cluster, &beside, options))
     })?;
-    if options.all {
-        let [one, other] = hub_switchover::HUBS;
-        removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
+    if !options.all {
+        return Ok(());
     }
-    let seeds = if options.all { faults::LONG } else { faults::SHORT };
+    let [one, other] = hub_switchover::HUBS;
+    removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
     removing(BREAKABLE, options, || {
-        part("the fault campaign", || faults::run(&faults::Options::campaign(seeds, BREAKABLE)))
+        part("the fault campaign", || faults::run(&faults::Options::campaign(faults::LONG, BREAKABLE)))
     })
 }
 
