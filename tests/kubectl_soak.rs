@@ -3,23 +3,10 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
-use support::{Namespace, Operator};
-
-fn soak(namespace: &Namespace, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
-        .args(arguments)
-        .args(["--namespace", &namespace.name, "--kubeconfig"])
-        .arg(support::kubeconfig())
-        .output()
-        .unwrap()
-}
+use support::{Namespace, Operator, plugin as soak};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{io::Read, process::Command};
+use std::io::Read;
 
 use flate2::read::GzDecoder;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
@@ -57,12 +57,7 @@ async fn check(namespace: &Namespace, bucket: &Bucket, run: &SoakRun, cycles: u3
 
 /// What `kubectl soak` prints.
 fn plugin(namespace: &Namespace, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
-        .args(arguments)
-        .args(["--namespace", &namespace.name, "--kubeconfig"])
-        .arg(support::kubeconfig())
-        .output()
-        .unwrap();
+    let output = support::plugin(namespace, arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use kube::Client;
+use soak_operator::api::names::label;
 
 /// What was counted up to some moment.
 #[derive(Clone, Debug)]
@@ -121,7 +122,7 @@ async fn forward(client: Client, counted: Arc<Mutex<Counted>>, request: Request)
 /// Whether a ConfigMap is the record of a cycle or the summary, and not what tells of the run's surroundings.
 fn is_record(body: &[u8]) -> bool {
     let object: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    matches!(object["metadata"]["labels"]["soak.dev/record"].as_str(), Some("cycle" | "summary"))
+    matches!(object["metadata"]["labels"][label::RECORD].as_str(), Some("cycle" | "summary"))
 }
 
 fn refusal(why: &str) -> Response {

@@ -32,7 +32,7 @@ use crate::{
     },
     engine::Plan,
     helper::artifacts::{self as packing, Packed, PackedFile},
-    results::{ArtifactRecord, ArtifactsRecord, LeftOutRecord, RecordPart, RunRef, StoreError, stored_name},
+    results::{ArtifactRecord, ArtifactsRecord, LeftOutRecord, RecordPart, StoreError, stored_name},
     steps::{self, RunIdentity},
 };
 
@@ -41,7 +41,7 @@ use super::{
     observe::identity,
     perform::Subject,
     redaction::{self, Redactor},
-    uploads::{self, Source, Told, Uploads, is_current},
+    uploads::{self, Source, Told, Uploads},
 };
 
 /// Pods whose files are in memory at the same time, over all runs: each holds 5 MiB, and 40 MiB for a moment.
@@ -78,30 +78,24 @@ pub fn follow(artifacts: &Artifacts, shell: &Arc<Shell>, run: &Arc<SoakRun>, clu
     if run.spec.results.object_store.is_none() {
         return;
     }
-    let status = run.status.as_ref();
-    let pass = status.and_then(|status| status.current.as_ref());
-    let attempt = status.map_or(0, |status| status.attempt);
-    artifacts.keep(attempt, pass);
-    for (_, cluster) in clusters.all() {
-        for pod in cluster.pods.pods_of(run.metadata.uid.as_deref().unwrap_or_default()) {
-            let Some(of) = pod.coordinates.clone().filter(|of| is_current(of, attempt, pass)) else { continue };
-            if !pod.has_artifacts || !(pod.ended() || all && pod.has_started()) {
-                continue;
-            }
-            let folder = folder(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
-            artifacts.start(&pod.name, of, |told| {
-                let reader = Reader {
-                    shell: shell.clone(),
-                    run: run.clone(),
-                    identity: identity(run),
-                    cluster: cluster.clone(),
-                    pod: pod.name.clone(),
-                    folder,
-                    told,
-                };
-                reader.work()
-            });
+    artifacts.keep(run);
+    for (cluster, pod, of) in uploads::pods_of_pass(run, clusters) {
+        if !pod.has_artifacts || !(pod.ended() || all && pod.has_started()) {
+            continue;
         }
+        let folder = folder(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
+        artifacts.start(&pod.name, of, |told| {
+            let reader = Reader {
+                shell: shell.clone(),
+                run: run.clone(),
+                identity: identity(run),
+                cluster: cluster.clone(),
+                pod: pod.name.clone(),
+                folder,
+                told,
+            };
+            reader.work()
+        });
     }
 }
 
@@ -294,17 +288,13 @@ impl Reader {
     }
 
     async fn put(&self, file: PackedFile) -> Result<(), StoreError> {
-        let Some(objects) = self.shell.stores.objects(self.shell.clusters.own(), &self.run).await? else {
-            return Ok(());
-        };
+        let Some((objects, run)) = uploads::place(&self.shell, &self.run).await? else { return Ok(()) };
         let name = format!("{}/{}", self.folder, file.path);
         // It was unpacked before.
         let content = tokio::task::spawn_blocking(move || file.unpack()).await;
         let content = content.map_err(|error| error.to_string()).and_then(|content| content);
         let content = content.map_err(|error| StoreError::Terminal(format!("{name}: {error}")))?;
-        let attempt = self.run.status.as_ref().map_or(0, |status| status.attempt);
-        let RunIdentity { name: run, namespace, uid, .. } = self.identity.clone();
-        objects.write(&RunRef { name: run, namespace, uid, attempt }, &name, content).await
+        objects.write(&run, &name, content).await
     }
 }
 

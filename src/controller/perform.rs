@@ -33,13 +33,8 @@ use super::{
 /// up when nothing has come of it after [`DOUBT`]; a process that stood still in between must not begin it then.
 const INTENT_HOLDS: Duration = Duration::from_secs(3);
 
-/// A run as it was decided, and when the server certainly had it so.
-pub struct Known {
-    /// The run.
-    pub run: Arc<SoakRun>,
-    /// When its last write was sent; none if this visit has not written it.
-    pub as_of: Option<Instant>,
-}
+/// How long a round waits for what it began. What takes longer wakes the run when it is done.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A run at one version, as a task needs it.
 #[derive(Clone)]
@@ -50,7 +45,7 @@ pub struct Subject {
     pub plan: Arc<Plan>,
     /// The run with the status that asked for the effect.
     pub run: Arc<SoakRun>,
-    /// See [`Known::as_of`].
+    /// When the last write of that run was sent; none if this visit has not written it.
     pub as_of: Option<Instant>,
 }
 
@@ -58,12 +53,11 @@ pub struct Subject {
 pub async fn perform(
     shell: &Arc<Shell>,
     plan: &Parsed,
-    known: &Known,
+    run: &Arc<SoakRun>,
+    as_of: Option<Instant>,
     memory: &Arc<Memory>,
     effects: Vec<Effect>,
-    patience: Duration,
 ) -> bool {
-    let Known { run, as_of } = known;
     let mut started: Vec<JoinHandle<()>> = Vec::new();
     for effect in effects {
         let Some(task) = task(&effect, run, memory) else { continue };
@@ -74,7 +68,7 @@ pub async fn perform(
             shell: shell.clone(),
             plan: plan.clone(),
             run: run.clone(),
-            as_of: *as_of,
+            as_of,
         });
         let (shell, run, memory) = (shell.clone(), run.clone(), memory.clone());
         let span = span(&run, &effect);
@@ -93,7 +87,7 @@ pub async fn perform(
         return false;
     }
     // What takes longer wakes the run when it is done.
-    timeout(patience, join_all(started)).await.is_ok()
+    timeout(PATIENCE, join_all(started)).await.is_ok()
 }
 
 /// The task that an effect is; none when it needs no task of its own.
@@ -175,7 +169,7 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
             return Outcome::TryAgain;
         }
         // Its cluster has just lost its credentials: nothing was asked for, so there is no trace of it. It is begun again after a pause.
-        return Outcome::Failed(Fact::Step(Box::new((key, StepSeen::Absent, None))));
+        return Outcome::Failed(untouched(key));
     };
     let redactor = redaction::load(shell, run).await;
     let (seen, follow) = match task {
@@ -190,7 +184,7 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
         _ => {
             if !intent_holds(subject, &key) {
                 // Nothing was asked for. Giving the attempt up is a write that fails when another has done so already.
-                return Outcome::Told(Fact::Step(Box::new((key, StepSeen::Absent, None))));
+                return Outcome::Told(untouched(key));
             }
             let begun = steps::begin(&context).await;
             (begun.seen, begun.follow)
@@ -202,6 +196,11 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
         return Outcome::TryAgain;
     }
     Outcome::Told(Fact::Step(Box::new((key, seen, follow))))
+}
+
+/// Of an attempt that was not begun.
+fn untouched(key: StepKey) -> Fact {
+    Fact::Step(Box::new((key, StepSeen::Absent, None)))
 }
 
 /// Whether beginning a step leaves no trace in the cluster.

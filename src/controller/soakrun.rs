@@ -33,8 +33,6 @@ use super::{
 
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
-/// How long a round waits for what it began. What takes longer wakes the run when it is done.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// A run is looked at this often though nothing woke it, so that a lost event costs time and nothing else (L4).
 const RELIST: Duration = Duration::from_mins(5);
 
@@ -174,7 +172,7 @@ impl Visit<'_> {
                 }
                 moved = true;
             }
-            moved |= self.perform(effects).await;
+            moved |= perform::perform(self.shell, &self.plan, &self.run, self.as_of, self.memory, effects).await;
             if !moved {
                 self.store().await?;
                 return Ok(rest(self.shell, &self.run, self.memory, wake_at));
@@ -182,12 +180,6 @@ impl Visit<'_> {
         }
         self.store().await?;
         Ok(Action::requeue(Duration::ZERO))
-    }
-
-    async fn perform(&self, effects: Vec<Effect>) -> bool {
-        let Self { shell, plan, run, as_of, memory, .. } = self;
-        perform::perform(shell, plan, &perform::Known { run: run.clone(), as_of: *as_of }, memory, effects, PATIENCE)
-            .await
     }
 
     /// Takes a decided status on.

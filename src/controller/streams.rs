@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::{
     api::SoakRun,
     cluster::{Cluster, error::ApiFailure, targets::RunClusters},
-    results::{LogTail, RunRef, StoreError},
+    results::{LogTail, StoreError},
     steps::{self, RunIdentity, WholeLog},
 };
 
@@ -23,7 +23,7 @@ use super::{
     Shell, logs,
     observe::identity,
     redaction,
-    uploads::{self, Source, Told, Uploads, is_current},
+    uploads::{self, Source, Told, Uploads},
 };
 
 /// Logs that are followed at the same time, over all runs: each may hold 3 MiB. Others are read when their pass has ended.
@@ -49,32 +49,26 @@ pub fn follow(streams: &Streams, shell: &Arc<Shell>, run: &Arc<SoakRun>, cluster
     if run.spec.results.object_store.is_none() {
         return;
     }
-    let status = run.status.as_ref();
-    let pass = status.and_then(|status| status.current.as_ref());
-    let attempt = status.map_or(0, |status| status.attempt);
-    streams.keep(attempt, pass);
-    for (_, cluster) in clusters.all() {
-        for pod in cluster.pods.pods_of(run.metadata.uid.as_deref().unwrap_or_default()) {
-            let Some(of) = pod.coordinates.clone().filter(|of| is_current(of, attempt, pass)) else { continue };
-            if !pod.has_started() || streams.has(&pod.name) {
-                continue;
-            }
-            let Ok(place) = PLACES.try_acquire() else { return };
-            let file = logs::file_name(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
-            streams.start(&pod.name, of, |told| {
-                let follower = Follower {
-                    shell: shell.clone(),
-                    run: run.clone(),
-                    identity: identity(run),
-                    cluster: cluster.clone(),
-                    pod: pod.name.clone(),
-                    file,
-                    told,
-                    _place: place,
-                };
-                follower.work()
-            });
+    streams.keep(run);
+    for (cluster, pod, of) in uploads::pods_of_pass(run, clusters) {
+        if !pod.has_started() || streams.has(&pod.name) {
+            continue;
         }
+        let Ok(place) = PLACES.try_acquire() else { return };
+        let file = logs::file_name(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
+        streams.start(&pod.name, of, |told| {
+            let follower = Follower {
+                shell: shell.clone(),
+                run: run.clone(),
+                identity: identity(run),
+                cluster: cluster.clone(),
+                pod: pod.name.clone(),
+                file,
+                told,
+                _place: place,
+            };
+            follower.work()
+        });
     }
 }
 
@@ -168,15 +162,11 @@ impl Follower {
     }
 
     async fn upload(&self, log: &WholeLog) -> Result<(), StoreError> {
-        let Some(objects) = self.shell.stores.objects(self.shell.clusters.own(), &self.run).await? else {
-            return Ok(());
-        };
+        let Some((objects, run)) = uploads::place(&self.shell, &self.run).await? else { return Ok(()) };
         let redactor = redaction::load(&self.shell, &self.run).await;
         let text = redactor.text(log.text());
         let content = logs::gzip(&text).map_err(|error| StoreError::Terminal(error.to_string()))?;
-        let attempt = self.run.status.as_ref().map_or(0, |status| status.attempt);
-        let RunIdentity { name, namespace, uid, .. } = self.identity.clone();
-        objects.write(&RunRef { name, namespace, uid, attempt }, &self.file, content).await
+        objects.write(&run, &self.file, content).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! What pods leave behind and tasks beside the run bring to the object store: a task a pod, for whose result the record of its pass waits.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -10,10 +10,16 @@ use tokio::{
 };
 
 use crate::{
-    api::status::Pass,
-    cluster::pod_summary::Coordinates,
-    results::{RecordPart, StoreError},
+    api::{SoakRun, status::Pass},
+    cluster::{
+        Cluster,
+        pod_summary::{Coordinates, PodSummary},
+        targets::RunClusters,
+    },
+    results::{Objects, RecordPart, RunRef, StoreError},
 };
+
+use super::{Shell, template};
 
 /// Pause after the first upload that failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +71,8 @@ impl<T> Default for Uploads<T> {
 
 impl<T: Clone> Uploads<T> {
     /// Forgets what is in the store and belongs to a pass whose record is as well.
-    pub fn keep(&self, attempt: u32, pass: Option<&Pass>) {
+    pub fn keep(&self, run: &SoakRun) {
+        let (attempt, pass) = current(run);
         self.0.lock().retain(|_, upload| {
             is_current(&upload.of, attempt, pass) || (upload.of.run_attempt == attempt && !upload.task.is_finished())
         });
@@ -140,8 +147,37 @@ pub async fn store<T: Clone + Send + Sync>(told: &Told<T>, result: T, source: &i
     }
 }
 
+/// The pods of the pass in which a run is, each with its cluster and what it is of.
+pub fn pods_of_pass<'a>(
+    run: &'a SoakRun,
+    clusters: &'a RunClusters,
+) -> impl Iterator<Item = (&'a Cluster, Arc<PodSummary>, Coordinates)> {
+    let (attempt, pass) = current(run);
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let all = clusters
+        .all()
+        .flat_map(move |(_, cluster)| cluster.pods.pods_of(uid).into_iter().map(move |pod| (cluster, pod)));
+    all.filter_map(move |(cluster, pod)| {
+        let of = pod.coordinates.clone().filter(|of| is_current(of, attempt, pass))?;
+        Some((cluster, pod, of))
+    })
+}
+
+/// Where the files of a run's attempt go; none if it has no store.
+///
+/// Errors: the store can't be reached, or what it needs is not there.
+pub async fn place(shell: &Shell, run: &SoakRun) -> Result<Option<(Arc<Objects>, RunRef)>, StoreError> {
+    let objects = shell.stores.objects(shell.clusters.own(), run).await?;
+    Ok(objects.map(|objects| (objects, template::run_ref(run, current(run).0))))
+}
+
+/// The attempt and the pass in which a run is.
+fn current(run: &SoakRun) -> (u32, Option<&Pass>) {
+    run.status.as_ref().map_or((0, None), |status| (status.attempt, status.current.as_ref()))
+}
+
 /// Whether an attempt of a step belongs to a pass.
-pub fn is_current(of: &Coordinates, attempt: u32, pass: Option<&Pass>) -> bool {
+fn is_current(of: &Coordinates, attempt: u32, pass: Option<&Pass>) -> bool {
     of.run_attempt == attempt && pass.is_some_and(|pass| (of.section, of.cycle) == (pass.section, pass.cycle))
 }
 

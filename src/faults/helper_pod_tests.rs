@@ -1,13 +1,5 @@
-use clap::Parser;
-
 use super::*;
 use crate::{api::failureinjection::ObjectRef, helper};
-
-#[derive(Parser)]
-struct Program {
-    #[command(subcommand)]
-    command: helper::Command,
-}
 
 fn identity() -> InjectionIdentity {
     InjectionIdentity {
@@ -41,8 +33,7 @@ fn made(work: &HelperWork, act: Act) -> Value {
 }
 
 fn parsed(words: &Value) -> helper::NodeHelper {
-    let words: Vec<&str> = words.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
-    match Program::try_parse_from(words).unwrap().command {
+    match helper::parsed(words).unwrap() {
         helper::Command::NodeHelper(helper) => helper,
         helper::Command::Stress(_) | helper::Command::Artifacts(_) => panic!("not a helper"),
     }
@@ -81,8 +72,7 @@ fn the_helper_understands_what_its_pod_tells_it() {
 fn words_of_a_journal_can_not_name_another_place() {
     let work = work(&["pause", "--container", "other"], false);
     let words = made(&work, Act::Make)["spec"]["containers"][0]["command"].clone();
-    let words: Vec<String> = serde_json::from_value(words).unwrap();
-    assert!(Program::try_parse_from(words).is_err());
+    assert!(helper::parsed(&words).is_err());
 }
 
 #[test]

@@ -87,23 +87,14 @@ fn pod_manifest(fault: &StressFault, image: &str, node: &str, until: &str) -> Va
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
     use crate::helper;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(subcommand)]
-        command: helper::Command,
-    }
 
     #[test]
     fn the_program_understands_what_its_pod_tells_it() {
         let fault = StressFault { cpu_workers: Some(2), memory_megabytes: Some(64), disk_megabytes: Some(10) };
         let pod = pod_manifest(&fault, "i", "n", "2026-01-01T00:00:00.000Z");
-        let words: Vec<String> = serde_json::from_value(pod["spec"]["containers"][0]["command"].clone()).unwrap();
-        let helper::Command::Stress(stress) = Program::try_parse_from(words).unwrap().command else {
+        let helper::Command::Stress(stress) = helper::parsed(&pod["spec"]["containers"][0]["command"]).unwrap() else {
             panic!("not a stress program");
         };
         assert_eq!((stress.cpu_workers, stress.memory_megabytes, stress.disk_megabytes), (2, 64, 10));

@@ -119,3 +119,15 @@ pub fn main(command: Command) -> ExitCode {
         Command::Artifacts(artifacts) => runtime.block_on(artifacts.run()).into(),
     }
 }
+
+/// What the binary makes of a container's command.
+#[cfg(test)]
+pub(crate) fn parsed(words: &serde_json::Value) -> Result<Command, clap::Error> {
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: Command,
+    }
+    let words: Vec<String> = serde_json::from_value(words.clone()).expect("a command is a list of texts");
+    <Program as clap::Parser>::try_parse_from(words).map(|program| program.command)
+}

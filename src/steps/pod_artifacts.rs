@@ -98,16 +98,8 @@ fn push(object: &mut Value, list: &str, item: Value) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
     use crate::helper;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(subcommand)]
-        command: helper::Command,
-    }
 
     fn pod() -> Value {
         json!({"spec": {
@@ -136,8 +128,7 @@ mod tests {
         assert_eq!((&helper["image"], &helper["restartPolicy"]), (&json!("own:1"), &json!("Always")));
         assert_eq!(helper["securityContext"]["runAsUser"], 1000, "whose the files are");
         assert_eq!(helper["volumeMounts"][0]["readOnly"], true);
-        let words: Vec<String> = serde_json::from_value(helper["command"].clone()).unwrap();
-        let helper::Command::Artifacts(told) = Program::try_parse_from(words).unwrap().command else {
+        let helper::Command::Artifacts(told) = helper::parsed(&helper["command"]).unwrap() else {
             panic!("not the program for artifacts");
         };
         assert_eq!((told.folder.to_str(), told.max_bytes), (Some(DEFAULT_DIRECTORY), 77));

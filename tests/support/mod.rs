@@ -8,7 +8,7 @@ use std::{
     env,
     fs::{self, File},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,16 @@ pub fn kubeconfig() -> PathBuf {
         "SOAK_TEST_KUBECONFIG is not set: these tests need a real cluster; `cargo xtask test` makes one, \
          or `SOAK_TEST_KUBECONFIG=$(cargo xtask cluster up) cargo test`",
     )
+}
+
+/// Runs the kubectl plugin in a namespace, with the administrator's kubeconfig.
+pub fn plugin(namespace: &Namespace, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kubectl-soak"))
+        .args(arguments)
+        .args(["--namespace", &namespace.name, "--kubeconfig"])
+        .arg(kubeconfig())
+        .output()
+        .unwrap()
 }
 
 /// The image of the operator that the cluster has.

@@ -75,9 +75,9 @@ fn against(cluster: &cluster::Running, beside: &cluster::Running, options: &Opti
     let profile = if options.all { Profile::Release } else { Profile::Quick };
     let image = part("the operator's image", || operator_image::build(profile))?;
     let toxiproxy = part("Toxiproxy", toxiproxy::build)?;
+    cluster.load_image(&toxiproxy)?;
     for cluster in [cluster, beside] {
         cluster.load_image(&image.tar)?;
-        cluster.load_image(&toxiproxy)?;
     }
     let helm = part("helm", || tools::path("helm"))?;
     let prometheus = part("Prometheus", tools::prometheus)?;

@@ -83,7 +83,7 @@ pub fn binary(name: &str, further: &[&str]) -> Result<PathBuf> {
 pub enum Profile {
     /// As it is released.
     Release,
-    /// In a third of the time, for tests of what is around the binary.
+    /// Without optimization, for tests of what is around the binary.
     Quick,
 }
 
