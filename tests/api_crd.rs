@@ -7,7 +7,7 @@ use http::Request;
 use kube::client::Body;
 use serde_json::{Value, json};
 use soak_operator::api::crds;
-use support::{Namespace, client, install_crds};
+use support::{Namespace, client, install_crds, wait_for};
 
 /// The largest CRD that leaves client-side apply room: it stops at 262,144 bytes of annotation.
 const LARGEST_CRD: usize = 200_000;
@@ -396,8 +396,12 @@ async fn a_spec_is_fixed_until_a_rerun() {
     let two = || json!([sleep("a"), sleep("b")]);
     let turned = || json!([sleep("b"), sleep("a")]);
     let phase = |name: &str, steps: Value| json!({"name": name, "steps": steps});
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c"});
+    // The patch has no schema.
+    let patch = |n: &str| json!({"name": "n", "patch": {"resource": config, "patch": {"data": {"n": n}}}});
     let spec = with(json!({
-        "phases": [phase("p", two()), phase("q", two())], "setup": two(), "cleanup": [{"name": "g", "parallel": two()}],
+        "phases": [phase("p", two()), phase("q", two())], "setup": two(),
+        "cleanup": [{"name": "g", "parallel": two()}, patch("1")],
         "parameters": [{"name": "x", "value": "1"}, {"name": "y", "value": "2"}],
     }));
     send(&namespace, "POST", "", "application/json", &run(&spec)).await.unwrap();
@@ -411,11 +415,13 @@ async fn a_spec_is_fixed_until_a_rerun() {
         )
         .await
     };
+    // A policy is asked as soon as the server has noticed it.
+    wait_for("the policy", || async { patched(json!({"cycles": 2})).await.err() }).await;
     for change in [
         json!({"suspend": true}),
         json!({"abort": true}),
         json!({"ttlAfterFinished": "1h"}),
-        json!({"dryRun": false, "cooldown": null}),
+        json!({"dryRun": false, "cooldown": null, "monitors": []}),
         json!({"rerun": "2"}),
     ] {
         patched(change.clone()).await.unwrap_or_else(|message| panic!("{change} is refused: {message}"));
@@ -441,12 +447,15 @@ async fn a_spec_is_fixed_until_a_rerun() {
         json!({"parameters": [{"name": "y", "value": "2"}, {"name": "x", "value": "1"}]}),
         json!({"setup": null}),
         json!({"setup": turned()}),
-        json!({"cleanup": [{"name": "g", "parallel": turned()}]}),
+        json!({"cleanup": [{"name": "g", "parallel": turned()}, patch("1")]}),
+        json!({"cleanup": [{"name": "g", "parallel": two()}, patch("2")]}),
         json!({"phases": [phase("p", two())]}),
         json!({"phases": [phase("q", two()), phase("p", two())]}),
         json!({"phases": [phase("p", two()), phase("q", turned())]}),
     ] {
         let message = patched(change.clone()).await.expect_err(&format!("{change} is accepted"));
+        let fields: Vec<String> = change.as_object().unwrap().keys().map(|field| format!("spec.{field}")).collect();
+        assert!(message.contains(&format!("{}: ", fields.join(", "))), "{fields:?} in {message}");
         assert!(
             message.contains("a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well"),
             "{message}"

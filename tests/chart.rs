@@ -162,17 +162,19 @@ async fn rendered(arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn the_crd_is_kept_removed_or_left_out_as_the_values_say() {
+async fn the_crds_and_the_policy_are_kept_removed_or_left_out_as_the_values_say() {
     // Told by what is rendered: the cluster's CRD is shared with the other tests, and removing it would remove their runs.
     let keep = "helm.sh/resource-policy: keep";
-    let crd = "kind: CustomResourceDefinition";
+    let (crd, policy) = ("\nkind: CustomResourceDefinition\n", "\nkind: ValidatingAdmissionPolicy");
     let all = soak_operator::api::crds().len();
+    let policies = soak_operator::api::admission().len();
     let kept = rendered(&[]).await;
-    assert_eq!((kept.matches(crd).count(), kept.matches(keep).count()), (all, all));
+    let found = |text: &str| (text.matches(crd).count(), text.matches(policy).count(), text.matches(keep).count());
+    assert_eq!(found(&kept), (all, policies, all + policies));
     let removed = rendered(&["--set", "crds.keep=false"]).await;
-    assert_eq!((removed.matches(crd).count(), removed.matches(keep).count()), (all, 0));
+    assert_eq!(found(&removed), (all, policies, 0));
     let none = rendered(&["--set", "crds.install=false"]).await;
-    assert_eq!((none.matches(crd).count(), none.matches(keep).count()), (0, 0));
+    assert_eq!(found(&none), (0, 0, 0));
 }
 
 #[tokio::test]
@@ -243,7 +245,8 @@ fn kustomize_builds_deploy_with_its_crds() {
     let text = good("kubectl kustomize deploy", &output);
     let crds = soak_operator::api::crds();
     let crds = crds.iter().map(|crd| format!("name: {}\n", crd["metadata"]["name"].as_str().unwrap()));
-    for object in crds.chain(["kind: Namespace", "kind: Deployment", "kind: Service\n"].map(String::from)) {
+    let kinds = ["Namespace", "Deployment", "Service", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    for object in crds.chain(kinds.map(|kind| format!("kind: {kind}\n"))) {
         assert!(text.contains(&object), "{object} is missing");
     }
 }

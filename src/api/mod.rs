@@ -3,6 +3,7 @@
 //! These types are the schema: their doc comments become the field docs that `kubectl explain` shows, their
 //! validation rules run in the API server. Nothing here depends on another module of the crate.
 
+pub mod admission;
 pub mod condition;
 pub mod criteria;
 pub mod duration;
@@ -18,6 +19,7 @@ pub mod status;
 pub mod step;
 pub mod target;
 
+pub use admission::admission;
 pub use condition::{Condition, ConditionStatus};
 pub use duration::Duration;
 pub use failureinjection::{FailureInjection, FailureInjectionSpec, FailureInjectionStatus};

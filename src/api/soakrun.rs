@@ -150,93 +150,6 @@ pub enum SuspendedTime {
     Excluded,
 }
 
-/// CEL: the field is as it was.
-macro_rules! kept {
-    ($field:literal) => {
-        concat!(
-            "has(self.",
-            $field,
-            ") == has(oldSelf.",
-            $field,
-            ") && (!has(self.",
-            $field,
-            ") || self.",
-            $field,
-            " == oldSelf.",
-            $field,
-            ")"
-        )
-    };
-}
-
-/// CEL: the list is as it was, an empty one being none. Lists by name are equal in any order, so their order is compared apart.
-macro_rules! kept_list {
-    ($field:literal, $of:literal) => {
-        concat!(
-            "(has(self.",
-            $field,
-            ") && self.",
-            $field,
-            ".size() > 0) == (has(oldSelf.",
-            $field,
-            ") && oldSelf.",
-            $field,
-            ".size() > 0)",
-            " && (!has(self.",
-            $field,
-            ") || !has(oldSelf.",
-            $field,
-            ") || (self.",
-            $field,
-            " == oldSelf.",
-            $field,
-            " && self.",
-            $field,
-            ".map(e, ",
-            $of,
-            ") == oldSelf.",
-            $field,
-            ".map(e, ",
-            $of,
-            ")))"
-        )
-    };
-}
-
-/// What stays as it is until `rerun` changes: all that the engine's digest of the spec covers, or an edit that the server let
-/// pass would end the run. Optional types and ternaries would be shorter, but the server can't bound their cost and refuses
-/// the CRD.
-#[rustfmt::skip]
-const UNCHANGED: &str = concat!(
-    "has(self.rerun) != has(oldSelf.rerun) || (has(self.rerun) && self.rerun != oldSelf.rerun) || (",
-    "self.serviceAccountName == oldSelf.serviceAccountName",
-    " && ", kept!("templateRef"),
-    " && ", kept!("cycles"),
-    " && ", kept!("duration"),
-    " && ", kept!("cooldown"),
-    " && ", kept!("cycleTimeout"),
-    " && ", kept!("setupTimeout"),
-    " && ", kept!("cleanupTimeout"),
-    " && ", kept!("suspendedTime"),
-    " && ", kept!("failurePolicy"),
-    " && ", kept!("criteria"),
-    " && ", kept!("results"),
-    " && (has(self.dryRun) && self.dryRun) == (has(oldSelf.dryRun) && oldSelf.dryRun)",
-    " && ", kept!("roles"),
-    " && ", kept!("exclusive"),
-    " && ", kept_list!("failureRules", "e.class"),
-    " && ", kept_list!("targets", "e.name"),
-    " && ", kept_list!("parameters", "e.name"),
-    " && ", kept_list!("setup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
-    " && ", kept_list!("phases", "[[e.name]] + e.steps.map(s, has(s.parallel) ? [s.name] + s.parallel.map(m, m.name) : [s.name])"),
-    " && ", kept!("seed"),
-    " && ", kept_list!("injections", "e.name"),
-    " && ", kept_list!("monitors", "e.name"),
-    " && ", kept_list!("snapshot", "e.kind"),
-    " && ", kept_list!("cleanup", "has(e.parallel) ? [e.name] + e.parallel.map(m, m.name) : [e.name]"),
-    ")"
-);
-
 /// One soak: cycles of phases of steps, repeated until a number or a time is reached, and a verdict.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -278,9 +191,6 @@ const UNCHANGED: &str = concat!(
 #[x_kube(validation = (
     "has(self.templateRef) || (has(self.phases) && self.phases.size() > 0)",
     "set phases, or a templateRef to a template that has them"
-))]
-#[x_kube(validation = Rule::new(UNCHANGED).message(
-    "a run's spec is fixed but for suspend, abort and ttlAfterFinished: change rerun as well to begin a new attempt with the new spec"
 ))]
 #[x_kube(validation = (
     "!has(self.roles) || self.roles.all(role, role == 'rotate' || (has(self.targets) && self.targets.exists(target, target.name == self.roles[role])))",

@@ -42,12 +42,7 @@ impl Target {
 
     /// Reads it; none when there is none. A refusal is believed after [`DENIED_PATIENCE`].
     pub async fn get(&self) -> Result<Option<DynamicObject>, ApiFailure> {
-        patiently(|| self.peek()).await
-    }
-
-    /// Reads it, if the account may: a refusal is told at once.
-    pub async fn peek(&self) -> Result<Option<DynamicObject>, ApiFailure> {
-        Ok(self.api().get_opt(&self.name).await?)
+        patiently(async || Ok(self.api().get_opt(&self.name).await?)).await
     }
 
     /// `StatefulSet db/etcd`, for messages.

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{SubsecRound, Utc};
-use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -25,7 +22,7 @@ use crate::{
     results::{self, CrdVersion, Manifest, Moment, ObjectState, Once, RunRef, Snapshot, StoreError},
 };
 
-use super::{observe::identity, perform::Subject, redaction, template};
+use super::{definitions::Definition, observe::identity, perform::Subject, redaction, template};
 
 /// Objects of one selection.
 const MAX_OBJECTS: u32 = 50;
@@ -150,20 +147,21 @@ async fn crds(subject: &Subject, spec: &Value) -> Vec<CrdVersion> {
     let custom = |version: &str| {
         version.split_once('/').is_some_and(|(group, _)| group.contains('.') && !group.ends_with(".k8s.io"))
     };
-    let api: Api<CustomResourceDefinition> = Api::all(subject.shell.client.clone());
+    let shell = &subject.shell;
     let mut found = Vec::new();
     for (version, kind) in named.into_iter().filter(|(version, _)| custom(version)).take(MAX_CRDS) {
-        let Ok(kind) = subject.shell.clusters.own().kinds.get(&group_version_kind(&version, &kind)).await else {
+        let Ok(kind) = shell.clusters.own().kinds.get(&group_version_kind(&version, &kind)).await else {
             continue;
         };
         let name = kind.plural_and_group();
-        let Ok(Some(crd)) = api.get_opt(&name).await else { continue };
-        let marks = crd.labels().iter().chain(crd.annotations()).filter(|(name, _)| MARKS.contains(&name.as_str()));
+        let Some(Definition { metadata, served }) = shell.definitions.get(&shell.client, &name).await else { continue };
+        let marks = metadata.labels.iter().chain(metadata.annotations.iter()).flatten();
+        let marks = marks.filter(|(name, _)| MARKS.contains(&name.as_str()));
         found.push(CrdVersion {
             name,
             marks: marks.map(|(name, value)| (name.clone(), cut(value))).collect(),
-            generation: crd.metadata.generation.unwrap_or(0),
-            served: crd.spec.versions.iter().filter(|it| it.served).map(|it| it.name.clone()).collect(),
+            generation: metadata.generation.unwrap_or(0),
+            served,
         });
     }
     found

@@ -4,6 +4,7 @@ mod accepted;
 mod artifacts;
 mod cached;
 mod changes;
+mod definitions;
 mod halt;
 mod injection;
 mod leader;
@@ -86,6 +87,7 @@ pub(crate) struct Shell {
     waiting: lock::Waiting,
     plans: plans::Plans,
     accepted: accepted::Accepted,
+    definitions: definitions::Definitions,
     stores: stores::Stores,
     memories: memory::Memories,
     notes: notes::Notes,
@@ -132,6 +134,7 @@ impl Operator {
             waiting: lock::Waiting::default(),
             plans: plans::Plans::new(),
             accepted: accepted::Accepted::new(),
+            definitions: definitions::Definitions::new(),
             stores: stores::Stores::new(client.clone(), settings.stores.clone()),
             memories: memory::Memories::default(),
             notes: notes::Notes::start(client.clone(), settings.instance.clone()),

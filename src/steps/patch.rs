@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::step::{PatchStep, PatchType, ResourceRef},
-    cluster::access::Right,
+    cluster::{access::Right, error::Class},
     engine::seen::StepEnd,
 };
 
@@ -68,9 +68,10 @@ impl StepKind for PatchStep {
         if self.type_ == PatchType::Json {
             return Err(Untried::Later);
         }
-        if !trial::exists(&target).await? {
-            return Err(Untried::Later);
+        match trial::patch(&target, self.type_.into(), self.subresource.as_deref(), &patch).await {
+            // An earlier step may make the object.
+            Err(Untried::Refused(failure)) if failure.class == Class::NotFound => Err(Untried::Later),
+            tried => tried,
         }
-        trial::patch(&target, self.type_.into(), self.subresource.as_deref(), &patch).await
     }
 }

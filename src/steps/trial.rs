@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::object::{PatchKind, Target, Unresolved, WriteMode};
 use crate::{
-    cluster::error::{ApiFailure, Class},
+    cluster::error::ApiFailure,
     engine::seen::StepEnd,
 };
 
@@ -46,15 +46,6 @@ pub(super) async fn patch(
     patch: &Value,
 ) -> Result<(), Untried> {
     tried(target.patch(how, subresource, patch, WriteMode::DryRun).await)
-}
-
-/// Whether an object that is patched is there. Patching needs no right to read, so without it nothing is tried.
-pub(super) async fn exists(target: &Target) -> Result<bool, Untried> {
-    match target.peek().await {
-        Ok(object) => Ok(object.is_some()),
-        Err(failure) if failure.class == Class::Forbidden => Err(Untried::Later),
-        Err(failure) => Err(Untried::Refused(failure)),
-    }
 }
 
 fn tried<T>(answer: Result<T, ApiFailure>) -> Result<(), Untried> {

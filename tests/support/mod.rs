@@ -207,9 +207,12 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, look: impl F
     found.unwrap_or_else(|| panic!("{what} did not come within {PATIENCE:?}"))
 }
 
-/// Installs the CRDs as they are in the code and waits until they are served.
+/// Installs the CRDs and the admission policy as they are in the code and waits until the kinds are served.
 pub async fn install_crds(client: &Client) {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use k8s_openapi::{
+        api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    };
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in soak_operator::api::crds() {
         let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
@@ -222,6 +225,12 @@ pub async fn install_crds(client: &Client) {
         })
         .await;
     }
+    let [policy, binding] = soak_operator::api::admission();
+    let (name, parameters) = ("soakruns.soak.dev", PatchParams::apply("test").force());
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    policies.patch(name, &parameters, &Patch::Apply(policy)).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    bindings.patch(name, &parameters, &Patch::Apply(binding)).await.unwrap();
 }
 
 /// An operator process of the test's own, which drives the runs of one namespace.

@@ -92,10 +92,11 @@ impl Drop for Operator {
     }
 }
 
-/// Installs the generated CRDs and waits until they are served.
+/// Installs the generated CRDs with the admission policy, and waits until they are served.
 pub fn install_crds(kubectl: &Kubectl) -> Result<()> {
     let crds = workspace::root().join("crds");
     kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", &crds.to_string_lossy()])?;
-    kubectl.run(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &crds.to_string_lossy()])?;
+    let ours = ["crd/failureinjections.soak.dev", "crd/soakruns.soak.dev", "crd/soaktemplates.soak.dev"];
+    kubectl.run(&[&["wait", "--for=condition=Established", "--timeout=30s"], &ours[..]].concat())?;
     Ok(())
 }
