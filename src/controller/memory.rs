@@ -55,7 +55,8 @@ struct Inner {
     newest: Option<Arc<SoakRun>>,
     attempt: u32,
     validation: Option<Validation>,
-    steps: BTreeMap<StepKey, StepMemory>,
+    /// Boxed, because a map has room for a dozen at once and most runs have one.
+    steps: BTreeMap<StepKey, Box<StepMemory>>,
     record: Option<((Section, u32), RecordSeen)>,
     summary: RecordSeen,
     lock: LockSeen,
@@ -188,7 +189,7 @@ impl Memory {
 
     /// What is known of an attempt of a step.
     pub fn step(&self, key: &StepKey) -> StepMemory {
-        self.0.lock().steps.get(key).cloned().unwrap_or_default()
+        self.0.lock().steps.get(key).map(|step| (**step).clone()).unwrap_or_default()
     }
 
     /// What is kept out of what the run leaves behind, if it was found out within that time.

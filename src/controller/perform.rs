@@ -209,10 +209,14 @@ pub fn begins_by_looking(plan: &Plan, key: &StepKey) -> bool {
     leaf.is_some_and(|leaf| leaf.action.beginning() == Beginning::Looks)
 }
 
-/// Whether the stored intent of a step is so new that nobody can have given it up.
+/// Whether what the server had then is so new that nobody can have given an intent in it up.
+pub fn is_recent(as_of: Option<Instant>) -> bool {
+    as_of.is_some_and(|at| at.elapsed() < INTENT_HOLDS)
+}
+
+/// Whether the stored intent of a step may be begun now.
 fn intent_holds(subject: &Subject, key: &StepKey) -> bool {
-    let is_new = subject.as_of.is_some_and(|at| at.elapsed() < INTENT_HOLDS);
-    is_new || begins_by_looking(&subject.plan, key)
+    is_recent(subject.as_of) || begins_by_looking(&subject.plan, key)
 }
 
 /// What must go on even when the spec can't be parsed (any more).

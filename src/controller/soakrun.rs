@@ -164,6 +164,9 @@ impl Visit<'_> {
             if finalizer.is_some() || !effects.iter().all(|effect| self.only_looks(effect)) {
                 self.store().await?;
             }
+            if effects.iter().any(|effect| matches!(effect, Effect::Begin(_)) && !self.only_looks(effect)) {
+                self.renew().await?;
+            }
             let mut moved = false;
             if let Some(wanted) = finalizer {
                 self.change_finalizer(wanted).await?;
@@ -200,18 +203,30 @@ impl Visit<'_> {
         }
     }
 
+    /// Makes sure that the stored intents are those of this visit, however long ago they were written: what can be done twice is
+    /// begun again by an unchanged status after a crash, or after a call that failed. The server compares versions though
+    /// nothing changes.
+    async fn renew(&mut self) -> Result<(), ReconcileError> {
+        if perform::is_recent(self.as_of) { Ok(()) } else { self.write().await }
+    }
+
+    async fn write(&mut self) -> Result<(), ReconcileError> {
+        let asked = Instant::now();
+        let written = write::status(&self.shell.client, &self.run).await;
+        let outcome = match &written {
+            Ok(_) => StatusWrite::Ok,
+            Err(error) if is_conflict(error) => StatusWrite::Conflict,
+            Err(_) => StatusWrite::Error,
+        };
+        self.shell.metrics.status_written(outcome);
+        self.written(written.map_err(api_error)?, asked);
+        Ok(())
+    }
+
     /// Writes the status if another one was decided than the server has, and tells the notes.
     async fn store(&mut self) -> Result<(), ReconcileError> {
         if let Some(before) = self.stored.take() {
-            let asked = Instant::now();
-            let written = write::status(&self.shell.client, &self.run).await;
-            let outcome = match &written {
-                Ok(_) => StatusWrite::Ok,
-                Err(error) if is_conflict(error) => StatusWrite::Conflict,
-                Err(_) => StatusWrite::Error,
-            };
-            self.shell.metrics.status_written(outcome);
-            self.written(written.map_err(api_error)?, asked);
+            self.write().await?;
             let after = self.run.status.as_ref().unwrap_or(&before);
             if before.phase != after.phase {
                 info!(

@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use super::object::{PatchKind, Target, Unresolved, WriteMode};
-use crate::{
-    cluster::error::ApiFailure,
-    engine::seen::StepEnd,
-};
+use crate::{cluster::error::ApiFailure, engine::seen::StepEnd};
 
 /// What keeps an object from being tried.
 pub(super) enum Untried {

@@ -46,13 +46,13 @@ pub fn run(options: &Options) -> Result<()> {
         let beside = part("another cluster", || cluster::up(&cluster::Options::named(BESIDE)))?;
         removing(BESIDE, options, || against(&cluster, &beside, options))
     })?;
-    if !options.all {
-        return Ok(());
+    if options.all {
+        let [one, other] = hub_switchover::HUBS;
+        removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
     }
-    let [one, other] = hub_switchover::HUBS;
-    removing(one, options, || removing(other, options, || part("the hub switchover", switchover)))?;
+    let seeds = if options.all { faults::LONG } else { faults::SHORT };
     removing(BREAKABLE, options, || {
-        part("the fault campaign", || faults::run(&faults::Options::campaign(faults::LONG, BREAKABLE)))
+        part("the fault campaign", || faults::run(&faults::Options::campaign(seeds, BREAKABLE)))
     })
 }
 
