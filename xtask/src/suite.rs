@@ -24,8 +24,8 @@ pub struct Options {
     /// Leave the clusters running afterwards.
     #[arg(long)]
     keep_cluster: bool,
-    /// The hub switchover in its fast form, the image as it is released, and the long form of the fault campaign: 1,000 seeds, each write
-    /// crashed before and after. Takes hours.
+    /// The hub switchover in its fast form, the image as it is released, and the long form of the fault campaign: 1,000 seeds instead of
+    /// 24, each write crashed before and after. Takes hours.
     #[arg(long)]
     all: bool,
 }
