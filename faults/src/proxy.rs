@@ -116,7 +116,8 @@ impl Proxy {
             return Err(Hangup);
         }
         if names::is_write(taken.method.as_str(), &taken.path, &taken.query) {
-            return self.write(taken).await;
+            // What was sent on is recorded though the operator, and its connection with it, is gone by then.
+            return tokio::spawn(self.write(taken)).await.unwrap_or(Err(Hangup));
         }
         self.read(taken).await
     }
@@ -316,4 +317,59 @@ fn refusal(code: u16) -> Response<Body> {
 
 fn full(bytes: impl Into<Bytes>) -> Body {
     BoxBody::new(Full::new(bytes.into()).map_err(|never: Infallible| -> io::Error { match never {} }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{process::Launch, script::Script};
+
+    #[tokio::test]
+    async fn a_write_is_recorded_though_the_operator_dies_before_its_answer() {
+        let (upstream, address) = listen().await.unwrap();
+        let nowhere = PathBuf::new;
+        let launch = Launch {
+            program: nowhere(),
+            kubeconfig: nowhere(),
+            arguments: Vec::new(),
+            without: None,
+            folder: nowhere(),
+        };
+        let shared = Arc::new(Shared::new(Script::default()).0);
+        let proxy = Proxy {
+            server: Server::plain(&format!("http://{address}")).unwrap(),
+            process: Arc::new(Process::new(0, launch)),
+            shared: shared.clone(),
+        };
+        let (listener, address) = listen().await.unwrap();
+        let serving = tokio::spawn(Arc::new(proxy).serve(listener, None));
+
+        let mut operator = TcpStream::connect(address).await.unwrap();
+        operator.write_all(b"POST /proxies/db HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        let (mut sent, _) = upstream.accept().await.unwrap();
+        assert!(sent.read(&mut [0; 1_024]).await.unwrap() > 0);
+        drop(operator);
+        // The proxy has every occasion to notice that before the answer comes.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let _ = sent.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+
+        let recorded = async {
+            while shared.recorder.with(|history| history.requests.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), recorded).await.expect("the write was made and is not in the history");
+        assert_eq!(shared.recorder.with(|history| history.requests[0].code), 200);
+        serving.abort();
+    }
 }
