@@ -64,6 +64,11 @@ impl Options {
             node: false,
         }
     }
+
+    /// Some seeds of one scenario, no guard taken away.
+    pub fn scenario(name: &str, seeds: u64, cluster: &str) -> Self {
+        Self { scenario: Some(name.into()), ..Self::campaign(seeds, cluster) }
+    }
 }
 
 impl Machine for cluster::Running {
