@@ -247,8 +247,9 @@ fn print_generated() {
         let name = crd["metadata"]["name"].as_str().unwrap_or_default();
         println!("{}", json!({"path": format!("crds/{name}.yaml"), "content": crd}));
     }
-    for (name, object) in ["policy", "policybinding"].iter().zip(crate::api::admission()) {
-        println!("{}", json!({"path": format!("crds/soakruns.soak.dev-{name}.yaml"), "content": object}));
+    for (part, object) in ["policy", "policybinding"].iter().zip(crate::api::admission()) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        println!("{}", json!({"path": format!("crds/{name}-{part}.yaml"), "content": object}));
     }
     for (name, schema) in crate::results::schemas().into_iter().chain([crate::report::schema()]) {
         println!("{}", json!({"path": format!("docs/schemas/{name}"), "content": schema}));

@@ -3,22 +3,21 @@
 //! A schema's own rules are evaluated at each write of a status as well, though a status changes nothing about them, and the
 //! server copies an object's whole schema for each field that a rule names. So the rule that looks at all of a spec is here.
 
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use serde_json::{Value, json};
 
-use super::SoakRun;
+use super::{SoakRun, names::GROUP};
 
-/// Name of the policy and of its binding.
-const NAME: &str = "soakruns.soak.dev";
 /// Fields of a spec that may be changed at any time. `rerun` is one of them: a new one lets all others change.
 const CHANGEABLE: [&str; 4] = ["abort", "rerun", "suspend", "ttlAfterFinished"];
 
-/// The admission policy for runs and its binding, ready to be applied.
+/// The admission policy for runs and its binding, ready to be applied. Both are called as the CRD is.
 ///
 /// What the engine's digest of a spec covers stays as it is until `rerun` changes. An edit that passes here would end the run.
 pub fn admission() -> [Value; 2] {
-    let value = |object: &str| format!("{object}.spec[?field].orValue(dyn(null))");
-    let (new, old) = (value("object"), value("oldObject"));
+    let name = SoakRun::crd_name();
+    let value = |object: &str, field: &str| format!("{object}.spec[?{field}].orValue(dyn(null))");
+    let (new, old) = (value("object", "field"), value("oldObject", "field"));
     // An empty list and false say the same as nothing.
     let empty = |value: &str| format!("[dyn(null), dyn(false), dyn([])].exists(empty, empty == {value})");
     let changed = format!(
@@ -27,17 +26,17 @@ pub fn admission() -> [Value; 2] {
         new_empty = empty(&new),
         old_empty = empty(&old),
     );
-    let rerun = |object: &str| format!("{object}.spec[?'rerun'].orValue(dyn(null))");
+    let rerun = |object: &str| value(object, "'rerun'");
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
+        "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["soak.dev"],
+                "apiGroups": [GROUP],
                 "apiVersions": ["*"],
-                "resources": ["soakruns"],
+                "resources": [SoakRun::plural(&())],
                 "operations": ["UPDATE"],
             }]},
             "variables": [{"name": "changed", "expression": changed}],
@@ -55,8 +54,8 @@ pub fn admission() -> [Value; 2] {
     let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": NAME},
-        "spec": {"policyName": NAME, "validationActions": ["Deny"]},
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
     });
     [policy, binding]
 }

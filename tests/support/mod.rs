@@ -226,11 +226,11 @@ pub async fn install_crds(client: &Client) {
         .await;
     }
     let [policy, binding] = soak_operator::api::admission();
-    let (name, parameters) = ("soakruns.soak.dev", PatchParams::apply("test").force());
+    let (name, parameters) = (policy["metadata"]["name"].as_str().unwrap(), PatchParams::apply("test").force());
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    policies.patch(name, &parameters, &Patch::Apply(policy)).await.unwrap();
+    policies.patch(name, &parameters, &Patch::Apply(&policy)).await.unwrap();
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    bindings.patch(name, &parameters, &Patch::Apply(binding)).await.unwrap();
+    bindings.patch(name, &parameters, &Patch::Apply(&binding)).await.unwrap();
 }
 
 /// An operator process of the test's own, which drives the runs of one namespace.

@@ -17,7 +17,7 @@ use crate::{cluster, kubectl::Kubectl, operator, tools, workspace};
 const PARALLEL: usize = 4;
 
 /// Seeds of the short form: one of each scenario.
-pub const SHORT: u64 = 24;
+const SHORT: u64 = 24;
 /// Seeds of the long form, which also crashes each write before and after.
 pub const LONG: u64 = 1_000;
 
