@@ -1,5 +1,6 @@
 //! Shared watches of whatever steps wait for, each as the tenant that asked.
 
+mod kept;
 mod state;
 
 use std::{

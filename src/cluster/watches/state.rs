@@ -11,12 +11,13 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::super::{
-    RunRef,
-    error::{ApiFailure, Class, DENIED_PATIENCE},
+use super::{
+    super::{
+        RunRef,
+        error::{ApiFailure, Class, DENIED_PATIENCE},
+    },
+    kept::Kept,
 };
-
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What is known of an object.
 #[derive(Clone, Debug)]
@@ -45,9 +46,9 @@ pub(super) struct State {
     /// Since when failures of this class come.
     failing_since: Option<Instant>,
     denial_told: bool,
-    objects: HashMap<String, Arc<DynamicObject>>,
+    objects: HashMap<String, Kept>,
     /// A list that is being read; none between lists.
-    listing: Option<HashMap<String, Arc<DynamicObject>>>,
+    listing: Option<HashMap<String, Kept>>,
     /// Who waits for which name, and by which lease.
     interests: HashMap<String, HashMap<u64, RunRef>>,
     /// Leases of whole lists.
@@ -67,6 +68,10 @@ impl State {
             self.interests.entry(name.to_owned()).or_default().insert(self.next_lease, run);
         } else {
             self.listeners.insert(self.next_lease);
+            self.objects
+                .values_mut()
+                .chain(self.listing.iter_mut().flat_map(HashMap::values_mut))
+                .for_each(Kept::unfold);
         }
         self.next_lease
     }
@@ -93,7 +98,7 @@ impl State {
                 Some(failure) if !self.may_pass(failure) => Err(failure.message.clone()),
                 _ => Ok(None),
             },
-            _ => Ok(Some(self.objects.values().cloned().collect())),
+            _ => Ok(Some(self.objects.values().map(Kept::get).collect())),
         }
     }
 
@@ -116,7 +121,7 @@ impl State {
         if !self.synced {
             return Lookup::Syncing;
         }
-        self.objects.get(name).map_or(Lookup::Absent, |object| Lookup::Present(object.clone()))
+        self.objects.get(name).map_or(Lookup::Absent, |object| Lookup::Present(object.get()))
     }
 
     /// Whether a refusal is too young to be believed.
@@ -154,23 +159,20 @@ impl State {
                 Vec::new()
             }
             Event::InitApply(object) => {
-                let (name, object) = trim(object, types);
-                self.listing.get_or_insert_default().insert(name, object);
+                let (name, kept) = self.keep(object, types);
+                self.listing.get_or_insert_default().insert(name, kept);
                 Vec::new()
             }
             Event::InitDone => {
                 let first = !std::mem::replace(&mut self.synced, true) || self.failure.take().is_some();
                 let new = self.listing.take().unwrap_or_default();
                 let old = std::mem::replace(&mut self.objects, new);
-                let version = |object: Option<&Arc<DynamicObject>>| {
-                    object.and_then(|object| object.metadata.resource_version.clone())
-                };
-                self.all_interested(|name| first || version(old.get(name)) != version(self.objects.get(name)))
+                self.all_interested(|name| first || version(&old, name) != version(&self.objects, name))
             }
             Event::Apply(object) => {
                 self.failure = None;
-                let (name, object) = trim(object, types);
-                self.objects.insert(name.clone(), object);
+                let (name, kept) = self.keep(object, types);
+                self.objects.insert(name.clone(), kept);
                 self.interested(&name)
             }
             Event::Delete(object) => {
@@ -182,6 +184,11 @@ impl State {
         }
     }
 
+    fn keep(&self, object: DynamicObject, types: &TypeMeta) -> (String, Kept) {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        (name, Kept::new(object, types, !self.listeners.is_empty()))
+    }
+
     fn interested(&self, name: &str) -> Vec<RunRef> {
         unique(self.interests.get(name).into_iter().flat_map(HashMap::values))
     }
@@ -191,21 +198,15 @@ impl State {
     }
 }
 
+fn version<'a>(objects: &'a HashMap<String, Kept>, name: &str) -> Option<&'a str> {
+    objects.get(name)?.version()
+}
+
 fn unique<'a>(runs: impl Iterator<Item = &'a RunRef>) -> Vec<RunRef> {
     let mut runs: Vec<RunRef> = runs.cloned().collect();
     runs.sort();
     runs.dedup();
     runs
-}
-
-fn trim(mut object: DynamicObject, types: &TypeMeta) -> (String, Arc<DynamicObject>) {
-    object.metadata.managed_fields = None;
-    if let Some(annotations) = &mut object.metadata.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
-    // Items of a list come without their own kind.
-    object.types.get_or_insert_with(|| types.clone());
-    (object.metadata.name.clone().unwrap_or_default(), Arc::new(object))
 }
 
 #[cfg(test)]
