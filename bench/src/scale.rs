@@ -35,32 +35,39 @@ pub async fn measure(cluster: &Cluster, options: &Options) -> Result<Figures> {
     let idle = (fleet.operator.cpu()?.saturating_sub(cpu)).as_secs_f64() / since.elapsed().as_secs_f64();
     figures.at_most("idleCpuPercent", idle * 100.0, 1.0);
     figures.at_most("residentMegabytes", fleet.operator.resident_megabytes()?, 100.0);
-    let mut reactions = events(&fleet, options.runs).await?;
+    let (mut reactions, mut requests) = events(&fleet, options.runs).await?;
     if reactions.len() < options.runs {
         bail!("only {} of {} events were answered by a status write", reactions.len(), options.runs);
     }
     figures.tell("p50Millis", rounded(percentile(&mut reactions, 0.5).as_secs_f64() * 1e3));
     figures.at_most("p99Millis", percentile(&mut reactions, 0.99).as_secs_f64() * 1e3, 100.0);
+    figures.tell("requestP50Millis", rounded(percentile(&mut requests, 0.5).as_secs_f64() * 1e3));
+    figures.tell("requestP99Millis", rounded(percentile(&mut requests, 0.99).as_secs_f64() * 1e3));
     figures.tell("residentMegabytesAfter", rounded(fleet.operator.resident_megabytes()?));
     fleet.operator.kill()?;
     Ok(figures)
 }
 
-/// Marks one ConfigMap after the other; how long after each request's start its run's status was written, as a watch tells.
-async fn events(fleet: &Fleet, runs: usize) -> Result<Vec<Duration>> {
+/// Marks one ConfigMap after the other; how long after each request's start its run's status was written, as a watch tells, and
+/// how long each request took by itself: what the server needs when nobody but it has a part in the answer.
+async fn events(fleet: &Fleet, runs: usize) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let mut changes = fleet.namespace.watch("soakruns").await?;
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let (namespace, sink) = (fleet.namespace.clone(), sent.clone());
+    let answered: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let answers = answered.clone();
     let sender = tokio::spawn(async move {
         let mut pace = tokio::time::interval(PACE);
         for index in 0..runs {
             pace.tick().await;
-            let (name, namespace) = (run_name(index), namespace.clone());
+            let (name, namespace, answers) = (run_name(index), namespace.clone(), answers.clone());
             sink.lock().expect("no panic holds it").insert(name.clone(), Instant::now());
             tokio::spawn(async move {
                 let change = json!({"data": {"mark": "1"}});
-                if let Err(error) = namespace.patch("configmaps", &name, &change).await {
-                    eprintln!("  {error:#}");
+                let since = Instant::now();
+                match namespace.patch("configmaps", &name, &change).await {
+                    Ok(_) => answers.lock().expect("no panic holds it").push(since.elapsed()),
+                    Err(error) => eprintln!("  {error:#}"),
                 }
             });
         }
@@ -80,5 +87,6 @@ async fn events(fleet: &Fleet, runs: usize) -> Result<Vec<Duration>> {
         }
     }
     sender.await?;
-    Ok(reactions)
+    let requests = std::mem::take(&mut *answered.lock().expect("no panic holds it"));
+    Ok((reactions, requests))
 }
