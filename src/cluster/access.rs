@@ -81,7 +81,7 @@ impl fmt::Display for Right {
 }
 
 /// Which of `rights` the one who acts for `account` on the cluster of a target lacks, in one sentence; none if none. Each right
-/// comes with the field of the spec that needs it.
+/// comes with the field of the spec that needs it. One that was there a few seconds ago is not asked for again.
 ///
 /// Errors: the account's name is none, or the server did not answer.
 pub async fn lack(
@@ -94,8 +94,12 @@ pub async fn lack(
         .tenants
         .client(account)
         .map_err(|error| ApiFailure::definite(Class::Invalid, format!("spec.serviceAccountName: {error}")))?;
-    let asked: Vec<Right> = rights.keys().cloned().collect();
+    let known = |right: &Right| cluster.granted.holds(&(account.clone(), right.clone()));
+    let asked: Vec<Right> = rights.keys().filter(|right| !known(right)).cloned().collect();
     let missing = missing_rights(&client, &asked).await?;
+    for right in asked.into_iter().filter(|right| !missing.contains(right)) {
+        cluster.granted.note((account.clone(), right));
+    }
     let who = if cluster.remote {
         format!("the user of target {target}'s kubeconfig")
     } else {

@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod object;
 pub mod pod_summary;
 pub mod pods;
+pub mod recent;
 pub mod targets;
 pub mod watches;
 
@@ -21,7 +22,15 @@ use std::sync::Arc;
 
 use kube::Client;
 
-use self::{client::Tenants, error::ApiFailure, kinds::Kinds, pods::Pods, watches::Watches};
+use self::{
+    access::Right,
+    client::{Account, Tenants},
+    error::ApiFailure,
+    kinds::Kinds,
+    pods::Pods,
+    recent::Recent,
+    watches::Watches,
+};
 
 /// What is woken by a change in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +71,10 @@ pub struct Cluster {
     pub watches: Watches,
     /// Pods of runs.
     pub pods: Pods,
+    /// Rights that accounts have.
+    pub granted: Arc<Recent<(Account, Right)>>,
+    /// Accounts that are there.
+    pub accounts: Arc<Recent<Account>>,
     /// It is not the one that the operator runs in: nothing there knows the runs, and the kubeconfig's user acts.
     pub remote: bool,
 }
@@ -74,9 +87,17 @@ impl Cluster {
             kinds: Arc::new(Kinds::new(client.clone())),
             watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
             pods: Pods::start(client, namespace, wake.clone(), failed.clone()),
+            granted: Arc::default(),
+            accounts: Arc::default(),
             tenants,
             remote: false,
         }
+    }
+
+    /// Asks anew what was answered lately.
+    pub fn forget_answers(&self) {
+        self.granted.forget();
+        self.accounts.forget();
     }
 
     /// Another cluster, on which everything is done as the client's own user. Pods are watched in that namespace once
@@ -87,6 +108,8 @@ impl Cluster {
             kinds: Arc::new(Kinds::new(client.clone())),
             watches: Watches::new(tenants.clone(), wake.clone(), failed.clone()),
             pods: Pods::prepare(client, namespace, wake.clone(), failed.clone()),
+            granted: Arc::default(),
+            accounts: Arc::default(),
             tenants,
             remote: true,
         }

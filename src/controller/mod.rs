@@ -1,6 +1,5 @@
 //! The shell around the engine: it observes, asks for a decision, writes the status and performs what was asked for.
 
-mod accepted;
 mod artifacts;
 mod cached;
 mod changes;
@@ -45,7 +44,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::{FailureInjection, SoakRun, status::RunPhase},
-    cluster::{Cluster, Woken, targets::Clusters},
+    cluster::{Cluster, Woken, client::Account, recent::Recent, targets::Clusters},
     telemetry::{Health, Metrics},
 };
 
@@ -86,7 +85,8 @@ pub(crate) struct Shell {
     clusters: Clusters,
     waiting: lock::Waiting,
     plans: plans::Plans,
-    accepted: accepted::Accepted,
+    /// Digests of specs that the server has accepted of an account.
+    accepted: Recent<(String, Account)>,
     definitions: definitions::Definitions,
     stores: stores::Stores,
     memories: memory::Memories,
@@ -133,7 +133,7 @@ impl Operator {
             clusters: Clusters::new(own, wake_run, restarted, settings.allow_local_http),
             waiting: lock::Waiting::default(),
             plans: plans::Plans::new(),
-            accepted: accepted::Accepted::new(),
+            accepted: Recent::default(),
             definitions: definitions::Definitions::new(),
             stores: stores::Stores::new(client.clone(), settings.stores.clone()),
             memories: memory::Memories::default(),

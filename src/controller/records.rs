@@ -50,13 +50,16 @@ async fn tried(subject: &Subject) -> Validation {
     let identity = identity(run);
     // Before anything is seen of the run, so that no value of a Secret is.
     redaction::load(shell, run).await;
-    // Who asks for a dry run wants to know how it is now.
-    if !run.spec.dry_run && shell.accepted.is_fresh(&plan.digest, &identity.account()) {
-        return Validation::Accepted;
-    }
     let status = run.status.clone().unwrap_or_default();
     let scope = engine::scope(plan, run, &status);
-    let clusters = shell.memories.of(&identity.uid).clusters(&shell.clusters);
+    let clusters = shell.memories.of(&identity.uid).connections().clusters(&shell.clusters);
+    let question = (plan.digest.clone(), identity.account());
+    if run.spec.dry_run {
+        // Who asks for a dry run wants to know how it is now.
+        clusters.all().for_each(|(_, cluster)| cluster.forget_answers());
+    } else if shell.accepted.holds(&question) {
+        return Validation::Accepted;
+    }
     let mut answer = steps::validate(plan, &identity, &scope, &clusters, &shell.step_settings).await;
     if answer == Validation::Accepted {
         let scope = engine::monitor::scope(plan, run, status.attempt);
@@ -69,7 +72,7 @@ async fn tried(subject: &Subject) -> Validation {
         return Validation::NotYet { reason: reason::STORE_UNAVAILABLE.into(), message: error.to_string() };
     }
     if answer == Validation::Accepted {
-        shell.accepted.note(&plan.digest, &identity.account());
+        shell.accepted.note(question);
     }
     answer
 }

@@ -144,10 +144,16 @@ impl Promised {
 }
 
 async fn account_exists(cluster: &Cluster, run: &RunIdentity) -> Result<(), Validation> {
+    if cluster.accounts.holds(&run.account()) {
+        return Ok(());
+    }
     // Whether the account is there is the operator's own question: the account itself need not have the right to ask.
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.tenants.operator().clone(), &run.namespace);
     match accounts.get_metadata_opt(&run.service_account).await.map_err(ApiFailure::from) {
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(_)) => {
+            cluster.accounts.note(run.account());
+            Ok(())
+        }
         Ok(None) => Err(not_yet(
             reason::NOT_FOUND,
             format!(
