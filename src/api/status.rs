@@ -77,7 +77,8 @@ impl RunPhase {
     /// The declared edges (S2). Every end may become `Pending` or what follows it, by a changed `spec.rerun` only.
     pub const fn may_become(self, next: Self) -> bool {
         match self {
-            Self::Pending => matches!(next, Self::Validating | Self::Failed | Self::Aborted),
+            // What is accepted at once is validated within one decision.
+            Self::Pending => matches!(next, Self::Validating) || Self::Validating.may_become(next),
             Self::Validating => {
                 matches!(next, Self::SettingUp | Self::Running | Self::Succeeded | Self::Failed | Self::Aborted)
             }

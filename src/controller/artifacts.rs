@@ -113,7 +113,7 @@ pub async fn collect(
         return Ok(BTreeMap::new());
     }
     let memory = shell.memories.of(run.metadata.uid.as_deref().unwrap_or_default());
-    let clusters = memory.clusters(&shell.clusters);
+    let clusters = memory.connections().clusters(&shell.clusters);
     let since = Instant::now();
     while !clusters.all().all(|(_, cluster)| cluster.pods.synced()) && since.elapsed() < SYNC_PATIENCE {
         sleep(LOOK).await;

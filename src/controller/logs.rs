@@ -54,7 +54,7 @@ pub async fn collect(
 ) -> Result<BTreeMap<String, LogTail>, StoreError> {
     let identity = identity(&subject.run);
     let memory = subject.shell.memories.of(&identity.uid);
-    let clusters = memory.clusters(&subject.shell.clusters);
+    let clusters = memory.connections().clusters(&subject.shell.clusters);
     let part = RecordPart::from((pass.section, pass.cycle));
     let steps = pass.phases.iter().flat_map(|phase| phase.steps.iter().map(move |step| (phase.name.as_str(), step)));
     let wanted = |(phase, step): (&str, &StepStatus)| {

@@ -67,12 +67,21 @@ pub struct Start {
 }
 
 /// Writes down what is known before the first step. Whoever comes first decides; writing it again changes nothing.
+///
+/// Errors: it can't be stored, or one of another spec stands: that was changed before the run's status knew of it.
 pub async fn begin(subject: &Subject) -> Result<(), StoreError> {
     let start = Start { manifest: manifest(subject).await?, snapshot: snapshot(subject, Moment::Start).await };
     let text = serde_json::to_string(&start).map_err(|error| StoreError::Terminal(error.to_string()))?;
     let of = of(subject);
     let (once, digest) = (once(&of), results::digest(&text));
-    once.make(subject.shell.client.clone(), &once.manifest(text, digest)).await.map(|_| ())
+    let made = once.make(subject.shell.client.clone(), &once.manifest(text, digest)).await?;
+    let stands: Start = serde_json::from_str(&made.text).unwrap_or_default();
+    if stands.manifest.spec_digest == subject.plan.digest {
+        return Ok(());
+    }
+    Err(StoreError::Terminal(
+        "it stands already and is of another spec: change rerun, to begin a new attempt with this spec".into(),
+    ))
 }
 
 /// Reads back what was known when the run began; nothing if that is gone or was changed.

@@ -1,9 +1,10 @@
 //! What the shell remembers of a run between two looks at it. Losing all of it costs observations, never correctness.
 
+mod connections;
 mod task;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,19 +18,15 @@ use crate::{
         SoakRun, SoakRunSpec,
         status::{RecordRef, Section},
     },
-    cluster::{
-        RunRef,
-        client::Account,
-        targets::{Clusters, KubeconfigAt, RemoteLease, RunClusters},
-    },
-    engine::{Forwarding, LockSeen, Plan, RecordSeen, StepKey, StepSeen, Validation, monitor::MonitorSeen},
+    engine::{Forwarding, LockSeen, RecordSeen, StepKey, StepSeen, Validation, monitor::MonitorSeen},
     monitors::Monitors,
     steps::Follow,
 };
 
 use super::{artifacts::Artifacts, redaction::Redactor, streams::Streams};
 
-pub use task::{Fact, Outcome, Task};
+pub use connections::Connections;
+pub use task::{Basis, Fact, Outcome, Task};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -54,7 +51,9 @@ pub struct StepMemory {
 struct Inner {
     newest: Option<Arc<SoakRun>>,
     attempt: u32,
-    validation: Option<Validation>,
+    /// When an answer on the spec was last asked for.
+    asked_to_validate: Option<Instant>,
+    validation: Option<(Basis, Validation)>,
     /// Boxed, because a map has room for a dozen at once and most runs have one.
     steps: BTreeMap<StepKey, Box<StepMemory>>,
     record: Option<((Section, u32), RecordSeen)>,
@@ -72,21 +71,11 @@ struct Inner {
 
 /// The memory of one run.
 #[derive(Default)]
-pub struct Memory(Mutex<Inner>, Mutex<Connected>, Streams, Artifacts);
-
-/// The connections to other clusters, and the digest of the spec that names them.
-#[derive(Default)]
-struct Connected {
-    digest: String,
-    own_names: BTreeSet<String>,
-    leases: BTreeMap<String, RemoteLease>,
-    /// What was told of each connection when it was last looked at.
-    told: Vec<(bool, String)>,
-}
+pub struct Memory(Mutex<Inner>, Connections, Streams, Artifacts);
 
 /// What is remembered, as a decision needs it.
 pub struct Recalled {
-    /// The last answer on the spec.
+    /// The answer on the spec.
     pub validation: Option<Validation>,
     /// The record of this pass.
     pub record: ((Section, u32), RecordSeen),
@@ -122,7 +111,9 @@ impl Memory {
             let (under_way, redactor) = (std::mem::take(&mut inner.under_way), inner.redactor.take());
             // What the attempt was resolved to was found out before it began.
             let resolved = inner.resolved.take().filter(|(of, _)| *of == attempt);
-            *inner = Inner { attempt, redactor, under_way, resolved, ..Inner::default() };
+            // A first attempt may be validated before anything is written.
+            let validation = inner.validation.take().filter(|(of, _)| of.attempt == attempt);
+            *inner = Inner { attempt, validation, redactor, under_way, resolved, ..Inner::default() };
         }
         inner.errors = 0;
         inner.newest = Some(run);
@@ -140,11 +131,11 @@ impl Memory {
         pause(inner.errors)
     }
 
-    /// What was found out.
-    pub fn recall(&self) -> Recalled {
+    /// What was found out; the answer on the spec only if it is on that basis.
+    pub fn recall(&self, basis: &Basis) -> Recalled {
         let inner = self.0.lock();
         Recalled {
-            validation: inner.validation.clone(),
+            validation: inner.validation.as_ref().filter(|(of, _)| of == basis).map(|(_, answer)| answer.clone()),
             record: inner.record.clone().unwrap_or_default(),
             summary: inner.summary.clone(),
             lock: inner.lock.clone(),
@@ -213,23 +204,9 @@ impl Memory {
             .any(|task| inner.under_way.contains(task))
     }
 
-    /// Connects the run to the other clusters that its spec names.
-    pub fn connect(&self, clusters: &Clusters, plan: &Plan, account: &Account, run: &RunRef) {
-        let mut connected = self.1.lock();
-        let needs_none = connected.digest.is_empty() && plan.targets.targets.is_empty();
-        if needs_none || connected.digest == plan.digest {
-            return;
-        }
-        connected.digest.clone_from(&plan.digest);
-        let lease = |target: &crate::engine::plan::TargetPlan| {
-            let secret = target.secret.as_ref()?;
-            let at = KubeconfigAt { secret: secret.name.clone(), key: secret.key.clone() };
-            Some((target.name.clone(), clusters.lease(account, &at, run, target.runs_pods)))
-        };
-        let targets = &plan.targets.targets;
-        connected.own_names =
-            targets.iter().filter(|target| target.secret.is_none()).map(|target| target.name.clone()).collect();
-        connected.leases = targets.iter().filter_map(lease).collect();
+    /// The connections to other clusters.
+    pub const fn connections(&self) -> &Connections {
+        &self.1
     }
 
     /// The logs that are followed.
@@ -240,29 +217,6 @@ impl Memory {
     /// The artifacts that are brought to the store.
     pub const fn artifacts(&self) -> &Artifacts {
         &self.3
-    }
-
-    /// Lets the connections go.
-    pub fn disconnect(&self) {
-        *self.1.lock() = Connected::default();
-    }
-
-    /// Whether anything else is told of the connections than when this was last asked.
-    pub fn hears_news(&self, clusters: &RunClusters) -> bool {
-        let told: Vec<_> =
-            clusters.remotes.values().map(|(_, health)| (health.reachable, health.message.clone())).collect();
-        let mut connected = self.1.lock();
-        let news = connected.told != told;
-        connected.told = told;
-        news
-    }
-
-    /// The clusters of the run as they are now.
-    pub fn clusters(&self, clusters: &Clusters) -> RunClusters {
-        let connected = self.1.lock();
-        let remotes = connected.leases.iter().map(|(name, lease)| (name.clone(), (lease.cluster(), lease.health())));
-        let own_names = connected.own_names.clone();
-        RunClusters { own: clusters.own().clone(), own_names, remotes: remotes.collect() }
     }
 
     /// Forgets what is kept of an attempt, so that it is taken up anew.
@@ -305,7 +259,16 @@ impl Memory {
             // What was known is about an earlier try of the same attempt.
             inner.steps.remove(key);
         }
+        if *task == Task::Validate {
+            inner.asked_to_validate = Some(Instant::now());
+        }
         true
+    }
+
+    /// Whether an answer on the spec is on its way, and was asked for within that time.
+    pub fn is_validating(&self, within: Duration) -> bool {
+        let inner = self.0.lock();
+        inner.under_way.contains(&Task::Validate) && inner.asked_to_validate.is_some_and(|at| at.elapsed() < within)
     }
 
     /// Notes what became of a task.
@@ -316,14 +279,14 @@ impl Memory {
             Outcome::Done => (None, false),
             Outcome::TryAgain => (None, true),
             Outcome::Told(fact) => {
-                let again = matches!(fact, Fact::Validation(Validation::NotYet { .. }));
+                let again = matches!(fact, Fact::Validation(_, Validation::NotYet { .. }));
                 (Some(fact), again)
             }
             Outcome::Failed(fact) => (Some(fact), true),
         };
         match fact {
             None => {}
-            Some(Fact::Validation(validation)) => inner.validation = Some(validation),
+            Some(Fact::Validation(basis, validation)) => inner.validation = Some((basis, validation)),
             Some(Fact::Step(told)) => {
                 let (key, seen, follow) = *told;
                 let step = inner.steps.entry(key).or_default();
@@ -395,6 +358,7 @@ impl Memories {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::SoakRunStatus;
 
     fn run(version: &str) -> Arc<SoakRun> {
         let mut run = SoakRun::new("x", crate::api::SoakRunSpec::default());
@@ -412,6 +376,26 @@ mod tests {
         assert!(memory.newest(&run("101").metadata).is_none());
         memory.rest(&run("12").metadata);
         assert!(memory.newest(&run("9").metadata).is_none());
+    }
+
+    #[test]
+    fn an_answer_on_the_spec_holds_for_its_attempt_and_spec_and_outlives_the_first_write() {
+        let memory = Memory::default();
+        let basis = |attempt, digest: &str| Basis { attempt, digest: digest.into() };
+        let begins = |attempt| {
+            let status = SoakRunStatus { attempt, ..SoakRunStatus::default() };
+            Arc::new(SoakRun { status: Some(status), ..(*run("1")).clone() })
+        };
+        assert!(memory.take_on(&Task::Validate));
+        assert!(memory.is_validating(Duration::from_hours(1)) && !memory.is_validating(Duration::ZERO));
+        memory.note(&Task::Validate, Outcome::Told(Fact::Validation(basis(1, "a"), Validation::Accepted)));
+        assert!(!memory.is_validating(Duration::from_hours(1)));
+        memory.written(begins(1));
+        assert_eq!(memory.recall(&basis(1, "a")).validation, Some(Validation::Accepted));
+        assert_eq!(memory.recall(&basis(1, "b")).validation, None, "the spec was changed");
+        assert_eq!(memory.recall(&basis(2, "a")).validation, None, "rights may have gone since");
+        memory.written(begins(2));
+        assert_eq!(memory.recall(&basis(1, "a")).validation, None);
     }
 
     #[test]

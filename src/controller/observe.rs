@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     Shell,
-    memory::{Memory, Task},
+    memory::{Basis, Memory, Task},
     monitors,
     plans::Parsed,
 };
@@ -26,16 +26,17 @@ use super::{
 pub fn observe(shell: &Shell, plan: &Parsed, run: &SoakRun, memory: &Memory) -> Seen {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let status = run.status.clone().unwrap_or_default();
-    let recalled = memory.recall();
+    let digest = plan.as_ref().map_or_else(|_| String::new(), |plan| plan.digest.clone());
+    let recalled = memory.recall(&Basis { attempt: engine::attempt(run), digest });
     let live = live_steps(&status);
     if is_at_rest(run, &status) {
-        memory.disconnect();
+        memory.connections().disconnect();
     } else if let Ok(plan) = plan {
         let identity = identity(run);
-        memory.connect(&shell.clusters, plan, &identity.account(), &identity.run_ref());
+        memory.connections().connect(&shell.clusters, plan, &identity.account(), &identity.run_ref());
     }
-    let clusters = memory.clusters(&shell.clusters);
-    if memory.hears_news(&clusters) {
+    let clusters = memory.connections().clusters(&shell.clusters);
+    if memory.connections().hears_news(&clusters) {
         memory.hurry(&Task::Validate);
     }
     let held: Vec<String> = status.held.iter().map(engine::held_name).collect();
@@ -130,7 +131,7 @@ fn observe_steps(
 
 /// When the first of the pending pods is given up (an image that can't be pulled), though no event tells.
 pub fn gives_up_at(shell: &Shell, memory: &Memory, run: &SoakRun) -> Option<DateTime<Utc>> {
-    let clusters = memory.clusters(&shell.clusters);
+    let clusters = memory.connections().clusters(&shell.clusters);
     let live = run.status.as_ref().map(live_steps).unwrap_or_default();
     let identity = identity(run);
     let now = Utc::now();

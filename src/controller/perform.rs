@@ -23,7 +23,7 @@ use crate::{
 
 use super::{
     Shell, lock,
-    memory::{DOUBT, Fact, Memory, Outcome, Task},
+    memory::{Basis, DOUBT, Fact, Memory, Outcome, Task},
     observe::{context, identity},
     plans::Parsed,
     records, redaction,
@@ -132,12 +132,16 @@ fn look_closer(key: &StepKey, memory: &Memory) -> Option<Task> {
 async fn carry_out(subject: &Subject, memory: &Memory, task: &Task, effect: Effect) -> Outcome {
     let Subject { shell, plan, run, .. } = subject;
     match effect {
-        Effect::Validate => Outcome::Told(Fact::Validation(records::validate(subject).await)),
+        Effect::Validate => {
+            let attempt = run.status.as_ref().map_or(0, |status| status.attempt);
+            let basis = Basis { attempt, digest: plan.digest.clone() };
+            Outcome::Told(Fact::Validation(basis, records::validate(subject).await))
+        }
         Effect::Begin(key) | Effect::Observe(key) => step(subject, memory, task, key).await,
         Effect::Stop(key) => {
             let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
             let scope = engine::scope(plan, run, &status);
-            let clusters = memory.clusters(&shell.clusters);
+            let clusters = memory.connections().clusters(&shell.clusters);
             let Some(context) = context(shell, plan, &status, &identity, &clusters, &key, &scope) else {
                 return Outcome::TryAgain;
             };
@@ -163,7 +167,7 @@ async fn step(subject: &Subject, memory: &Memory, task: &Task, key: StepKey) -> 
     let Subject { shell, plan, run, .. } = subject;
     let (identity, status) = (identity(run), run.status.clone().unwrap_or_default());
     let scope = engine::scope(plan, run, &status);
-    let clusters = memory.clusters(&shell.clusters);
+    let clusters = memory.connections().clusters(&shell.clusters);
     let Some(context) = context(shell, plan, &status, &identity, &clusters, &key, &scope) else {
         if !matches!(task, Task::Begin(_)) {
             return Outcome::TryAgain;
@@ -221,7 +225,7 @@ fn intent_holds(subject: &Subject, key: &StepKey) -> bool {
 
 /// What must go on even when the spec can't be parsed (any more).
 async fn carry_out_without_plan(shell: &Shell, memory: &Memory, run: &SoakRun, effect: Effect) -> Outcome {
-    let clusters = memory.clusters(&shell.clusters);
+    let clusters = memory.connections().clusters(&shell.clusters);
     match effect {
         Effect::DeletePod { name, uid, target } => {
             let deleted = match clusters.get(&target) {

@@ -33,6 +33,8 @@ use super::{
 
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
+/// What is validated within this time needs no status that says so.
+const SOON: Duration = Duration::from_secs(1);
 /// A run is looked at this often though nothing woke it, so that a lost event costs time and nothing else (L4).
 const RELIST: Duration = Duration::from_mins(5);
 
@@ -146,7 +148,7 @@ impl Visit<'_> {
     async fn go(mut self) -> Result<Action, ReconcileError> {
         for _ in 0..MAX_ROUNDS {
             let seen = observe::observe(self.shell, &self.plan, &self.run, self.memory);
-            let clusters = self.memory.clusters(&self.shell.clusters);
+            let clusters = self.memory.connections().clusters(&self.shell.clusters);
             streams::follow(self.memory.streams(), self.shell, &self.run, &clusters);
             artifacts::follow(self.memory.artifacts(), self.shell, &self.run, &clusters, false);
             // The status keeps milliseconds: finer times would differ after being read back.
@@ -177,12 +179,20 @@ impl Visit<'_> {
             }
             moved |= perform::perform(self.shell, &self.plan, &self.run, self.as_of, self.memory, effects).await;
             if !moved {
+                if self.is_unwritten() && self.memory.is_validating(SOON) {
+                    return Ok(Action::requeue(SOON));
+                }
                 self.store().await?;
                 return Ok(rest(self.shell, &self.run, self.memory, wake_at));
             }
         }
         self.store().await?;
         Ok(Action::requeue(Duration::ZERO))
+    }
+
+    /// Whether the server has no status of the run yet.
+    fn is_unwritten(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| *stored == SoakRunStatus::default())
     }
 
     /// Takes a decided status on.
@@ -198,6 +208,8 @@ impl Visit<'_> {
     fn only_looks(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Observe(_) => true,
+            // Of a further attempt the end of the one before is replaced first, for whoever waits for it.
+            Effect::Validate => self.run.status.as_ref().is_some_and(|status| status.attempt <= 1),
             Effect::Begin(key) => self.plan.as_ref().is_ok_and(|plan| perform::begins_by_looking(plan, key)),
             _ => false,
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     api::{SoakRun, SoakRunSpec, SoakTemplate, names::reason},
-    engine::{Note, NoteType, PlanError, template},
+    engine::{self, Note, NoteType, PlanError, template},
     results::{self, Made, Once, RunRef, StoreError},
 };
 
@@ -51,8 +51,7 @@ pub async fn resolve(
     if status.phase.is_final() && !again {
         return Ok(run);
     }
-    let begins = status.accepted_at.is_none() || (status.phase.is_final() && again);
-    let attempt = status.attempt + u32::from(begins);
+    let attempt = engine::attempt(&run);
     let frozen = if let Some(spec) = memory.resolved(attempt) {
         spec
     } else {

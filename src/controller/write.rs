@@ -1,6 +1,6 @@
 //! Writes to the run itself: its status and its finalizers, each on condition that nobody wrote before.
 
-use http::Request;
+use http::{HeaderValue, Request, header::ACCEPT};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
@@ -11,6 +11,10 @@ use serde_json::json;
 
 use super::cached::Stamp;
 use crate::api::{SoakRun, SoakRunStatus, names};
+
+/// The answer's spec and status are those that were sent.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// What the server takes from a write of the status, and what it insists on. The spec stays at home.
 #[derive(Serialize)]
@@ -97,6 +101,8 @@ async fn send(
     client: &Client,
     request: Result<Request<Vec<u8>>, kube::core::request::Error>,
 ) -> kube::Result<ObjectMeta> {
-    let stamp: Stamp = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
+    let mut request = request.map_err(kube::Error::BuildRequest)?;
+    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+    let stamp: Stamp = client.request(request).await?;
     Ok(stamp.metadata)
 }

@@ -72,6 +72,13 @@ pub fn decide(plan: Result<&Plan, &PlanError>, run: &SoakRun, seen: &Seen, now: 
     Decision { status, effects: context.effects, wake_at: context.wake_at }
 }
 
+/// The attempt of the run that a decision is about: the next one, if one begins.
+pub fn attempt(run: &SoakRun) -> u32 {
+    let Some(status) = &run.status else { return 1 };
+    let again = status.phase.is_final() && status.rerun != run.spec.rerun;
+    status.attempt + u32::from(status.accepted_at.is_none() || again)
+}
+
 /// What the machines share while a decision is made.
 struct Context<'a> {
     run: &'a SoakRun,

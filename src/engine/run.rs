@@ -4,7 +4,7 @@
 //!
 //! | from | to |
 //! | --- | --- |
-//! | Pending | Validating, Aborted |
+//! | Pending | Validating, and what follows it when it takes no time |
 //! | Validating | SettingUp, Running, Succeeded (dry run), Failed, Aborted |
 //! | SettingUp | Running, CleaningUp and what ends a run |
 //! | Running | CoolingDown, Running, CleaningUp and what ends a run |
@@ -40,10 +40,12 @@ pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Con
     }
     if status.attempt != attempt {
         status.roles.clone_from(&plan.targets.roles);
-        // What was found out so far is about the attempt before, with another spec.
-        status.phase = RunPhase::Validating;
-        context.ask(Effect::Validate);
-        return conditions::describe(Some(plan), status, context);
+        if attempt > 0 {
+            // What was found out so far is about the attempt before.
+            status.phase = RunPhase::Validating;
+            context.ask(Effect::Validate);
+            return conditions::describe(Some(plan), status, context);
+        }
     }
     targets::observe(plan, status, context);
     monitor::advance(plan, status, context);

@@ -60,8 +60,9 @@ fn edge(before: &Version, after: &Version, found: &mut Vec<Violation>) {
         return;
     }
     let declared = match from.as_str() {
-        "Pending" => matches!(to.as_str(), "Validating" | "Failed" | "Aborted"),
-        "Validating" => matches!(to.as_str(), "SettingUp" | "Running" | "Succeeded" | "Failed" | "Aborted"),
+        "Pending" | "Validating" => {
+            matches!(to.as_str(), "Validating" | "SettingUp" | "Running" | "Succeeded" | "Failed" | "Aborted")
+        }
         "SettingUp" | "CoolingDown" => matches!(to.as_str(), "Running" | "CleaningUp") || is_final(&to),
         "Running" => matches!(to.as_str(), "CoolingDown" | "CleaningUp") || is_final(&to),
         "CleaningUp" => is_final(&to),

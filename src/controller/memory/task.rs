@@ -53,10 +53,19 @@ pub enum Outcome {
     Failed(Fact),
 }
 
+/// What an answer on a spec is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// The attempt of the run.
+    pub attempt: u32,
+    /// The digest of the spec.
+    pub digest: String,
+}
+
 /// Something that a task found out.
 pub enum Fact {
     /// About the spec.
-    Validation(Validation),
+    Validation(Basis, Validation),
     /// About a step, with what is to be kept while it is live.
     Step(Box<(StepKey, StepSeen, Option<Follow>)>),
     /// About the record of a pass.

@@ -5,8 +5,11 @@ use serde_json::json;
 
 use super::world::{Fate, World, live, name, phases, pod};
 use crate::{
-    api::status::{Outcome, RunPhase, SoakRunStatus, StepState},
-    engine::{Effect, Plan, decide},
+    api::{
+        names::FINALIZER,
+        status::{Outcome, RunPhase, SoakRunStatus, StepState},
+    },
+    engine::{Decision, Effect, Plan, Seen, Validation, attempt, decide},
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -22,6 +25,18 @@ fn a_run_of_one_pod_passes_and_its_pod_goes_after_the_record() {
     world.settle();
     assert!(world.pods.is_empty());
     assert_eq!(world.phases, [RunPhase::Validating, RunPhase::Running, RunPhase::CleaningUp, RunPhase::Succeeded]);
+}
+
+#[test]
+fn what_is_validated_before_anything_was_written_begins_in_one_decision() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.run.metadata.finalizers = Some(vec![FINALIZER.into()]);
+    let seen = Seen { validation: Some(Validation::Accepted), ..world.seen() };
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    let Decision { status, effects, .. } = decide(Ok(&plan), &world.run, &seen, world.now);
+    assert_eq!((status.phase, status.attempt, attempt(&world.run)), (RunPhase::Running, 1, 1));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Begin(_))), "{effects:?}");
+    assert!(!effects.contains(&Effect::Validate));
 }
 
 #[test]
