@@ -34,7 +34,7 @@ use super::{
 /// Most rounds of deciding and performing before other runs have their turn.
 const MAX_ROUNDS: usize = 64;
 /// What is validated within this time needs no status that says so.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(3);
 /// A run is looked at this often though nothing woke it, so that a lost event costs time and nothing else (L4).
 const RELIST: Duration = Duration::from_mins(5);
 
