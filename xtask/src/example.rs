@@ -88,8 +88,8 @@ impl Ended {
     }
 }
 
-/// Longest time that one run may take to its verdict.
-const LIMIT: Duration = Duration::from_mins(30);
+/// Longest time that most runs may take to their verdicts.
+pub const LIMIT: Duration = Duration::from_mins(30);
 /// Where the manifests put volumes on the node; here, they lie in the cluster's own folder instead.
 const VOLUMES: &str = "/var/lib/soak-examples";
 
@@ -138,7 +138,7 @@ fn run_to_end(kubectl: &Kubectl, namespace: &str, path: &str) -> Result<Ended> {
     eprintln!("{name}");
     let began = Instant::now();
     kubectl.apply(&manifest)?;
-    let status = follow(kubectl, namespace, &name)?;
+    let status = follow(kubectl, namespace, &name, LIMIT)?;
     let records = records(kubectl, namespace, &name, "cycle", &status)?;
     Ok(Ended { name, status, records, seconds: began.elapsed().as_secs_f64() })
 }
@@ -150,10 +150,12 @@ fn name_of(manifest: &str) -> Option<String> {
 }
 
 /// Shows a run's progress on stderr until it has ended; the answer is its last status.
-pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
+///
+/// Errors: it has not ended within `limit`.
+pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str, limit: Duration) -> Result<Value> {
     let began = Instant::now();
     let mut last = String::new();
-    while began.elapsed() < LIMIT {
+    while began.elapsed() < limit {
         let run = kubectl.json(&["get", "soakrun", name, "-n", namespace])?;
         let status = &run["status"];
         let line =
@@ -178,7 +180,7 @@ pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<Value> {
         }
         thread::sleep(Duration::from_millis(200));
     }
-    bail!("soakrun {namespace}/{name} did not end within {} s", LIMIT.as_secs())
+    bail!("soakrun {namespace}/{name} did not end within {} s", limit.as_secs())
 }
 
 /// Every step in records of cycles.

@@ -25,6 +25,8 @@ const BACKUP: &str = "open-cluster-management-backup";
 const ACCOUNT: &str = "switchover";
 /// The hubs, the first one being the primary and the one that the operator runs in.
 pub const HUBS: [&str; 2] = ["hub-a", "hub-b"];
+/// Longest time that a cycle may take with the times of real hubs, its cooldown and retries included.
+const CYCLE_LIMIT: Duration = Duration::from_mins(15);
 /// How long kinds may take to be served.
 const SERVED: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,8 @@ pub struct Options {
     pub fast: bool,
     /// So many cycles.
     pub cycles: u32,
+    /// Follow the run that is there instead of beginning one: its operator was killed, or this program was.
+    pub resume: bool,
 }
 
 /// The program that plays the hubs' controllers; it ends with this.
@@ -57,7 +61,9 @@ pub fn run(options: &Options) -> Result<Value> {
     let kubectls: Vec<Kubectl> = hubs.iter().map(|hub| Kubectl::new(&hub.kubectl, &hub.kubeconfig)).collect();
     let logs = workspace::target().join("examples");
     fs::create_dir_all(&logs)?;
-    prepare(&kubectls)?;
+    if !options.resume {
+        prepare(&kubectls)?;
+    }
     let _controllers = play(&hubs, options, &logs.join("hub-controllers.log"))?;
     // Both API servers listen on this machine's loopback address.
     let options_of_operator = ["--allow-local-http".to_owned()];
@@ -109,24 +115,16 @@ fn play(hubs: &[Running], options: &Options, log: &std::path::Path) -> Result<Co
 
 fn drive(hubs: &[Kubectl], options: &Options) -> Result<Value> {
     let home = &hubs[0];
-    home.run(&["delete", "soakrun", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s"])?;
-    home.apply(&secret(&hubs[1])?)?;
-    let mut manifest = workspace::read(&format!("examples/{NAME}/soakrun.yaml"))?
-        .replace("cycles: 20", &format!("cycles: {}", options.cycles));
-    if options.fast {
-        manifest =
-            manifest.replace("cooldown: 30s", "cooldown: 1s").replace("faultTime, value: 30s", "faultTime, value: 2s");
+    if !options.resume {
+        begin(hubs, options)?;
     }
-    let began = Instant::now();
-    home.apply(&workspace::read(&format!("examples/{NAME}/template.yaml"))?)?;
-    home.apply(&manifest)?;
-    let status = example::follow(home, NAMESPACE, NAME)?;
-    let seconds = began.elapsed().as_secs_f64();
+    let limit = if options.fast { example::LIMIT } else { CYCLE_LIMIT * options.cycles };
+    let status = example::follow(home, NAMESPACE, NAME, limit)?;
     let left = faults_left(hubs, &status)?;
     for what in &left {
         eprintln!("left behind: {what}");
     }
-    let figures = figures(home, &status, left.len(), seconds)?;
+    let figures = figures(home, &status, left.len())?;
     if figures["verdict"] != "Succeeded" || !left.is_empty() {
         println!("{figures}");
         bail!(
@@ -137,6 +135,21 @@ fn drive(hubs: &[Kubectl], options: &Options) -> Result<Value> {
         );
     }
     Ok(figures)
+}
+
+fn begin(hubs: &[Kubectl], options: &Options) -> Result<()> {
+    let home = &hubs[0];
+    home.run(&["delete", "soakrun", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s"])?;
+    home.apply(&secret(&hubs[1])?)?;
+    let mut manifest = workspace::read(&format!("examples/{NAME}/soakrun.yaml"))?
+        .replace("cycles: 20", &format!("cycles: {}", options.cycles));
+    if options.fast {
+        manifest =
+            manifest.replace("cooldown: 30s", "cooldown: 1s").replace("faultTime, value: 30s", "faultTime, value: 2s");
+    }
+    home.apply(&workspace::read(&format!("examples/{NAME}/template.yaml"))?)?;
+    home.apply(&manifest)?;
+    Ok(())
 }
 
 /// What of the faults is still there, asked from the hubs themselves and not from the operator.
@@ -182,7 +195,7 @@ fn secret(other: &Kubectl) -> Result<String> {
 }
 
 /// The figures, from the records in the cluster.
-fn figures(home: &Kubectl, status: &Value, faults_left: usize, seconds: f64) -> Result<Value> {
+fn figures(home: &Kubectl, status: &Value, faults_left: usize) -> Result<Value> {
     let records = |kind: &str| example::records(home, NAMESPACE, NAME, kind, status);
     let cycles = records("cycle")?;
     let summary = records("summary")?.pop().context("there is no summary")?;
@@ -214,6 +227,6 @@ fn figures(home: &Kubectl, status: &Value, faults_left: usize, seconds: f64) -> 
         "alerts": alerts,
         "faultsLeft": faults_left,
         "phases": phases,
-        "seconds": (seconds * 10.0).round() / 10.0,
+        "seconds": summary["seconds"].as_f64().map(|seconds| (seconds * 10.0).round() / 10.0),
     }))
 }

@@ -53,6 +53,9 @@ enum Command {
         /// hub-switchover: so many cycles.
         #[arg(long, default_value_t = 20)]
         cycles: u32,
+        /// hub-switchover: follow the run that is there, after this program or the operator was killed.
+        #[arg(long)]
+        resume: bool,
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
@@ -138,8 +141,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(),
         Command::Test(options) => suite::run(&options),
-        Command::Example { name, fast, cycles, .. } if name == hub_switchover::NAME => {
-            println!("{}", hub_switchover::run(&hub_switchover::Options { fast, cycles })?);
+        Command::Example { name, fast, cycles, resume, .. } if name == hub_switchover::NAME => {
+            println!("{}", hub_switchover::run(&hub_switchover::Options { fast, cycles, resume })?);
             Ok(())
         }
         Command::Example { name, cluster, scenario, .. } => {

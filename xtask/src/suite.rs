@@ -59,7 +59,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn switchover() -> Result<()> {
-    println!("{}", hub_switchover::run(&hub_switchover::Options { fast: true, cycles: 20 })?);
+    println!("{}", hub_switchover::run(&hub_switchover::Options { fast: true, cycles: 20, resume: false })?);
     Ok(())
 }
 
