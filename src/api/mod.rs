@@ -14,6 +14,7 @@ pub mod names;
 pub mod object_store;
 pub mod phase;
 pub mod soakrun;
+pub mod soakschedule;
 pub mod soaktemplate;
 pub mod status;
 pub mod step;
@@ -26,6 +27,7 @@ pub use failureinjection::{FailureInjection, FailureInjectionSpec, FailureInject
 pub use object_store::ObjectStore;
 pub use phase::{ParallelStep, Phase, Retry, Step};
 pub use soakrun::{SoakRun, SoakRunSpec};
+pub use soakschedule::{SoakSchedule, SoakScheduleStatus};
 pub use soaktemplate::SoakTemplate;
 pub use status::SoakRunStatus;
 pub use step::StepBody;
@@ -35,7 +37,7 @@ pub use step::StepBody;
 /// Formats such as `uint32` are Rust's, not Kubernetes'; the server warns about them, so they are left out.
 pub fn crds() -> Vec<serde_json::Value> {
     use kube::CustomResourceExt;
-    [SoakRun::crd(), FailureInjection::crd(), SoakTemplate::crd()]
+    [SoakRun::crd(), FailureInjection::crd(), SoakSchedule::crd(), SoakTemplate::crd()]
         .into_iter()
         .filter_map(|crd| serde_json::to_value(crd).ok())
         .map(|mut crd| {

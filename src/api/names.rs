@@ -8,7 +8,7 @@ pub const GROUP: &str = "soak.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The field manager of the operator's own writes; what it does for a run is done as `soak-run`.
 pub const OPERATOR_FIELD_MANAGER: &str = "soak-operator";
-/// The field manager of writes that a run's steps ask for.
+/// The field manager of writes that a spec asks for.
 pub const RUN_FIELD_MANAGER: &str = "soak-run";
 /// Held by each run from its first visit until its cleanup has ended.
 pub const FINALIZER: &str = "soak.dev/cleanup";
@@ -48,6 +48,10 @@ pub mod label {
     pub const GIT_COMMIT: &str = "soak.dev/git-commit";
     /// Annotation on a run: who asked for it, as whoever created it says.
     pub const REQUESTED_BY: &str = "soak.dev/requested-by";
+    /// The schedule that a run was made by.
+    pub const SCHEDULE: &str = "soak.dev/schedule";
+    /// Annotation on a run: the time of the schedule that it was made for.
+    pub const SCHEDULED_AT: &str = "soak.dev/scheduled-at";
     /// Prefix of the annotations that carry the files of a pod step.
     pub const FILE_PREFIX: &str = "files.soak.dev/";
 }
@@ -66,7 +70,7 @@ pub mod condition_type {
     pub const ALERTING: &str = "Alerting";
     /// Of a run with an object store: `False` while records wait for it.
     pub const RECORDS_STORED: &str = "RecordsStored";
-    /// Of an injection: `False` once it has failed.
+    /// Of an injection: `False` once it has failed. Of a schedule: `False` while no run of it could begin.
     pub const READY: &str = "Ready";
     /// Of an injection: `True` from when the fault was there on all targets.
     pub const INJECTED: &str = "Injected";
@@ -132,13 +136,13 @@ pub mod reason {
     pub const STORED: &str = "Stored";
     /// The object store does not take records; they wait in ConfigMaps.
     pub const STORE_UNAVAILABLE: &str = "StoreUnavailable";
-    /// An injection waits for its time.
+    /// An injection, or a schedule, waits for its time.
     pub const SCHEDULED: &str = "Scheduled";
     /// The kill switch is on: no injection begins, and those that are active are undone.
     pub const HALTED: &str = "Halted";
     /// Nothing fits an injection's target.
     pub const NO_TARGET: &str = "NoTarget";
-    /// An injection did not begin in time.
+    /// An injection, or the run of a schedule, did not begin in time.
     pub const STARTING_DEADLINE_EXCEEDED: &str = "StartingDeadlineExceeded";
     /// A fault is being made.
     pub const INJECTING: &str = "Injecting";
@@ -158,10 +162,20 @@ pub mod reason {
     pub const NOT_ALLOWED: &str = "NotAllowed";
     /// Another injection holds what this one would touch.
     pub const CONFLICT: &str = "Conflict";
-    /// As many injections are active as may be.
+    /// As many injections, or runs of a schedule, are active as may be.
     pub const TOO_MANY_ACTIVE: &str = "TooManyActive";
     /// A fault would change nothing.
     pub const NO_CHANGE: &str = "NoChange";
+    /// A cron expression or a time zone can't be read, or no such time will come.
+    pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
+    /// A run of a schedule waits for the run before it to end.
+    pub const WAITING_FOR_RUN: &str = "WaitingForRun";
+    /// A schedule has made a run.
+    pub const RUN_CREATED: &str = "RunCreated";
+    /// A run of a schedule has ended.
+    pub const RUN_ENDED: &str = "RunEnded";
+    /// A run takes the place of those before it, which are aborted.
+    pub const RUN_REPLACED: &str = "RunReplaced";
     /// Somebody changed the target between the journal and the fault.
     pub const SUPERSEDED: &str = "Superseded";
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ApiResource, DynamicObject, ListParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 
 use crate::{
-    api::{ObjectStore, SoakRun},
+    api::{ObjectStore, SoakRun, SoakSchedule},
     cluster::client,
     results::{self, ConfigMaps, Objects, Records, RunRef, StoreError, StoreSettings, StoredRecord},
 };
@@ -27,9 +27,11 @@ pub enum ClusterError {
     /// The server.
     #[error("the API server can't be used: {0}")]
     Api(#[from] kube::Error),
-    /// There is no such run.
-    #[error("soakruns.soak.dev \"{name}\" not found in namespace {namespace}")]
+    /// There is no such run, or schedule.
+    #[error("{plural}.soak.dev \"{name}\" not found in namespace {namespace}")]
     NotFound {
+        /// The kind that was asked for, in the plural.
+        plural: &'static str,
         /// The name that was asked for.
         name: String,
         /// Where it was looked for.
@@ -74,13 +76,27 @@ impl Cluster {
         Ok(runs.list(&ListParams::default().labels(selector)).await?.items)
     }
 
+    /// Creates a run of a schedule, as the user. The answer is its name.
+    pub async fn trigger(&self, schedule: &str, name: Option<String>) -> Result<String, ClusterError> {
+        let schedules: Api<SoakSchedule> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = schedules.get_opt(schedule).await?.ok_or_else(|| self.not_found("soakschedules", schedule))?;
+        let name = name.unwrap_or_else(|| format!("{schedule}-manual-{:04x}", fastrand::u16(..)));
+        // As it is written, and not by the typed client: that would leave out lists that are empty on purpose.
+        let resource = ApiResource::erase::<SoakRun>(&());
+        let runs: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let run = serde_json::from_value(found.run(&name, None)).map_err(kube::Error::SerdeError)?;
+        runs.create(&PostParams::default(), &run).await?;
+        Ok(name)
+    }
+
+    fn not_found(&self, plural: &'static str, name: &str) -> ClusterError {
+        ClusterError::NotFound { plural, name: name.to_owned(), namespace: self.namespace.clone() }
+    }
+
     /// A run and all its records.
     pub async fn read(&self, name: &str) -> Result<(SoakRun, Vec<StoredRecord>), ClusterError> {
         let runs: Api<SoakRun> = Api::namespaced(self.client.clone(), &self.namespace);
-        let run = runs
-            .get_opt(name)
-            .await?
-            .ok_or_else(|| ClusterError::NotFound { name: name.to_owned(), namespace: self.namespace.clone() })?;
+        let run = runs.get_opt(name).await?.ok_or_else(|| self.not_found("soakruns", name))?;
         let uid = run.metadata.uid.clone().unwrap_or_default();
         let of = RunRef { name: name.to_owned(), namespace: self.namespace.clone(), uid, attempt: 0 };
         let mut records = ConfigMaps::new(self.client.clone()).read(&of).await?;

@@ -1,6 +1,7 @@
 //! `kubectl soak`: what runs say, for people at a terminal.
 //!
-//! It acts with its user's kubeconfig and rights, reads SoakRuns and ConfigMaps, and writes nothing to the cluster.
+//! It acts with its user's kubeconfig and rights, reads SoakRuns and ConfigMaps, and writes nothing to the cluster but the run that
+//! `trigger` creates.
 
 mod connect;
 mod rerun;
@@ -97,6 +98,14 @@ enum Command {
         /// An earlier attempt of the run; otherwise the newest.
         #[arg(long)]
         attempt: Option<u32>,
+    },
+    /// Create a run of a schedule now, as `kubectl create job --from=cronjob/NAME` does.
+    Trigger {
+        /// The schedule.
+        schedule: String,
+        /// The run's name; otherwise one is made up.
+        #[arg(long)]
+        name: Option<String>,
     },
     /// List the cycles of a run whose records are stored.
     Cycles {
@@ -217,6 +226,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
             let none = || CliError::NoStep(format!("soakrun \"{run}\" has no record of that: name a cycle by --cycle"));
             let manifest = rerun::manifest(&of, &records, record.ok_or_else(none)?, &step).map_err(CliError::NoStep)?;
             println!("{}", serde_json::to_string_pretty(&manifest)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Trigger { schedule, name } => {
+            println!("soakrun.soak.dev/{} created", cluster.trigger(&schedule, name).await?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Cycles { run, attempt } => {

@@ -7,15 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::{
-    api::{SoakRun, status::RunPhase},
-    engine::template,
+    api::{SoakRun, SoakSchedule, status::RunPhase},
+    engine::{schedule::RunSeen, template},
 };
 
 /// What the operator reads of a run's metadata. Managed fields alone would be longer than the rest of the object.
@@ -30,6 +31,14 @@ struct ReadMetadata {
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     finalizers: Option<Vec<String>>,
+    owner_references: Vec<OwnerReference>,
+    annotations: ReadAnnotations,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ReadAnnotations {
+    #[serde(rename = "soak.dev/scheduled-at")]
+    scheduled_at: Option<String>,
 }
 
 /// The metadata of an object that a write returned; the rest of the answer is not read.
@@ -48,13 +57,23 @@ pub struct CachedRun {
     spec: Arc<str>,
     status: Arc<str>,
     phase: RunPhase,
+    schedule: Option<Box<Scheduled>>,
+}
+
+/// What a schedule has to know of a run that it has made.
+#[derive(Clone, Debug)]
+struct Scheduled {
+    name: String,
+    uid: String,
+    tick: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    aborting: bool,
 }
 
 /// A run as the server sends it.
 #[derive(Deserialize)]
 struct Received {
-    #[serde(deserialize_with = "metadata")]
-    metadata: ObjectMeta,
+    metadata: ReadMetadata,
     #[serde(default)]
     spec: Value,
     #[serde(default)]
@@ -64,11 +83,50 @@ struct Received {
 impl From<Received> for CachedRun {
     fn from(Received { metadata, spec, status }: Received) -> Self {
         let phase = RunPhase::deserialize(&status["phase"]).unwrap_or_default();
-        Self { metadata, spec: spec.to_string().into(), status: status.to_string().into(), phase }
+        let schedule = Scheduled::of(&metadata, &spec, &status).map(Box::new);
+        let (spec, status) = (spec.to_string().into(), status.to_string().into());
+        Self { metadata: metadata.into(), spec, status, phase, schedule }
+    }
+}
+
+impl Scheduled {
+    fn of(metadata: &ReadMetadata, spec: &Value, status: &Value) -> Option<Self> {
+        let kind = SoakSchedule::kind(&());
+        let group = |it: &&OwnerReference| it.api_version.split('/').next() == Some(&*SoakSchedule::group(&()));
+        let mut owners = metadata.owner_references.iter().filter(|it| it.controller == Some(true) && it.kind == kind);
+        let owner = owners.find(group)?;
+        Some(Self {
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            tick: metadata.annotations.scheduled_at.as_ref().and_then(|at| at.parse().ok()),
+            finished_at: status["finishedAt"].as_str().and_then(|at| at.parse().ok()),
+            aborting: spec["abort"] == true,
+        })
     }
 }
 
 impl CachedRun {
+    /// Name and uid of the schedule that controls the run.
+    pub fn schedule(&self) -> Option<(&str, &str)> {
+        self.schedule.as_ref().map(|it| (it.name.as_str(), it.uid.as_str()))
+    }
+
+    /// What the run's schedule has to know of it; none if it has no schedule.
+    pub fn seen(&self) -> Option<RunSeen> {
+        let schedule = self.schedule.as_ref()?;
+        let created = self.metadata.creation_timestamp.as_ref();
+        Some(RunSeen {
+            name: self.metadata.name.clone().unwrap_or_default(),
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+            phase: self.phase,
+            created_at: created.and_then(|at| DateTime::from_timestamp(at.0.as_second(), 0)).unwrap_or_default(),
+            finished_at: schedule.finished_at,
+            tick: schedule.tick,
+            aborting: schedule.aborting,
+            deleting: self.metadata.deletion_timestamp.is_some(),
+        })
+    }
+
     /// The run.
     ///
     /// Errors: it is none; the schema refuses such objects, so this one is older than the schema.
@@ -140,29 +198,36 @@ impl Specs {
     }
 }
 
+impl From<ReadMetadata> for ObjectMeta {
+    fn from(read: ReadMetadata) -> Self {
+        let ReadMetadata {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            finalizers,
+            owner_references: _,
+            annotations: _,
+        } = read;
+        Self {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            finalizers,
+            ..Self::default()
+        }
+    }
+}
+
 fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let read = ReadMetadata::deserialize(deserializer)?;
-    let ReadMetadata {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        finalizers,
-    } = read;
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        finalizers,
-        ..ObjectMeta::default()
-    })
+    ReadMetadata::deserialize(deserializer).map(ObjectMeta::from)
 }
 
 #[cfg(test)]
@@ -213,6 +278,27 @@ mod tests {
         let cached = cached("7", &json!({"phases": "none"}));
         assert_eq!(cached.metadata.name.as_deref(), Some("x"));
         assert!(cached.read().is_err());
+    }
+
+    #[test]
+    fn a_run_of_a_schedule_says_what_the_schedule_has_to_know() {
+        let owner = |kind: &str, controller: bool| json!({"apiVersion": "soak.dev/v1alpha1", "kind": kind, "name": "nightly", "uid": "s", "controller": controller});
+        let run = |owner: Value| -> CachedRun {
+            serde_json::from_value(json!({
+                "metadata": {"name": "x", "uid": "u", "creationTimestamp": "2026-11-26T02:00:01Z", "ownerReferences": [owner],
+                    "annotations": {"soak.dev/scheduled-at": "2026-11-26T02:00:00Z", "a": "b"}},
+                "spec": {"abort": true},
+                "status": {"phase": "Aborted", "finishedAt": "2026-11-26T03:00:00Z"},
+            }))
+            .unwrap()
+        };
+        let seen = run(owner("SoakSchedule", true)).seen().unwrap();
+        assert_eq!(seen.tick.unwrap().to_rfc3339(), "2026-11-26T02:00:00+00:00");
+        assert_eq!((seen.phase, seen.aborting, seen.deleting), (RunPhase::Aborted, true, false));
+        assert!(seen.finished_at.unwrap() > seen.created_at);
+        assert_eq!(run(owner("SoakSchedule", true)).schedule(), Some(("nightly", "s")));
+        assert_eq!(run(owner("SoakSchedule", false)).seen(), None);
+        assert_eq!(run(owner("CronJob", true)).seen(), None);
     }
 
     #[test]

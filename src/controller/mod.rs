@@ -19,6 +19,7 @@ mod plans;
 mod queue;
 mod records;
 mod redaction;
+mod schedule;
 mod series;
 mod soakrun;
 mod stores;
@@ -171,6 +172,9 @@ impl Operator {
         let watched = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
             .modify(move |run| specs.share(run))
             .reflect(writer);
+        let (owned, woken_schedules) = schedule::Owned::new();
+        let followed = owned.clone();
+        let watched = watched.inspect_ok(move |event| followed.follow(event));
         let changed = changes(watched).inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
@@ -178,6 +182,8 @@ impl Operator {
             .graceful_shutdown_on(shutdown.clone());
         let injections =
             injection::run(shell.clone(), shell.client.clone(), &settings, woken_injections, shutdown.clone());
+        let schedules =
+            schedule::run(shell.clone(), shell.client.clone(), &settings, owned, woken_schedules, shutdown.clone());
         let census = tokio::spawn(census(store, shell.clone()));
         let runs = controller.run(reconcile, after_error, shell).for_each(|result| async move {
             // Errors of a reconcile are told by `after_error`; this is about the watch and objects that went.
@@ -185,7 +191,7 @@ impl Operator {
                 warn!(%error, "the watch of runs failed and is started again");
             }
         });
-        futures::join!(runs, injections);
+        futures::join!(runs, injections, schedules);
         census.abort();
         info!("all reconciles have ended");
     }

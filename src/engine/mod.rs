@@ -13,6 +13,7 @@ pub mod injection;
 pub mod monitor;
 pub mod names;
 pub mod plan;
+pub mod schedule;
 pub mod seen;
 
 mod classify;

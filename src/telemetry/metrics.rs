@@ -15,7 +15,10 @@ use prometheus::{
     proto::{MetricFamily, MetricType},
 };
 
-use super::run_series::{RunSeries, Update, family, sample};
+use super::{
+    run_series::{RunSeries, Update, family, sample},
+    schedule_series::{ScheduleSeries, ScheduleState},
+};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,6 +37,8 @@ const INJECTION_ENDS: [&str; 3] = ["Recovered", "Failed", "Skipped"];
 pub struct Limits {
     /// Runs with series of their own.
     pub runs: usize,
+    /// Schedules with series of their own.
+    pub schedules: usize,
     /// Phases of one run.
     pub phases_per_run: usize,
     /// Outputs of one run.
@@ -46,7 +51,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { runs: 1_000, phases_per_run: 64, outputs_per_run: 32, histograms: 8_000, label_values: 64 }
+        Self {
+            runs: 1_000,
+            schedules: 1_000,
+            phases_per_run: 64,
+            outputs_per_run: 32,
+            histograms: 8_000,
+            label_values: 64,
+        }
     }
 }
 
@@ -111,6 +123,7 @@ impl StatusWrite {
 pub struct Metrics {
     registry: Registry,
     run_series: RunSeries,
+    schedule_series: ScheduleSeries,
     step_failures: StepFailures,
     runs: IntGaugeVec,
     reconcile_duration: Histogram,
@@ -150,6 +163,7 @@ impl Metrics {
             .set(1);
         let metrics = Self {
             run_series: registered(&registry, Ok(RunSeries::new(limits))),
+            schedule_series: registered(&registry, Ok(ScheduleSeries::new(limits))),
             step_failures: registered(&registry, Ok(StepFailures::new(limits.label_values))),
             runs: gauges("soak_runs", "Runs that exist, by phase.", "phase"),
             reconcile_duration: registered(
@@ -290,6 +304,18 @@ impl Metrics {
     /// Removes every series of a run and makes room for another. To be called when the run is gone.
     pub fn forget_run(&self, namespace: &str, run: &str) {
         self.run_series.forget(namespace, run);
+    }
+
+    /// A schedule is like this.
+    pub fn set_schedule(&self, namespace: &str, schedule: &str, state: ScheduleState) {
+        if self.schedule_series.set(namespace, schedule, state).is_err() {
+            self.dropped.inc();
+        }
+    }
+
+    /// Removes the series of all other schedules than these, by namespace and name.
+    pub fn keep_schedules(&self, known: impl Fn(&str, &str) -> bool) {
+        self.schedule_series.keep(known);
     }
 
     /// All metrics in Prometheus' text format, of type [`CONTENT_TYPE`].

@@ -237,3 +237,19 @@ fn label_values_are_escaped() {
     metrics.set_outputs("ns", "run", [("odd\"\\\nname", 1.0)]);
     assert_eq!(value(&render(&metrics), "soak_output", &[("output", "odd\"\\\nname")]), Some(1.0));
 }
+
+#[test]
+fn a_schedule_has_series_until_it_goes() {
+    let metrics = Metrics::with_limits("test", Limits { schedules: 1, ..Limits::default() });
+    let state = ScheduleState { last_schedule: Some(1_700_000_000.0), active: 1, ..ScheduleState::default() };
+    metrics.set_schedule("n", "nightly", state);
+    metrics.set_schedule("n", "weekly", state);
+    let found = parse(&metrics.render().unwrap());
+    let nightly = [("namespace", "n"), ("schedule", "nightly")];
+    assert_eq!(value(&found, "soak_schedule_last_schedule_timestamp_seconds", &nightly), Some(1_700_000_000.0));
+    assert_eq!(value(&found, "soak_schedule_active_runs", &nightly), Some(1.0));
+    assert_eq!(value(&found, "soak_schedule_last_success_timestamp_seconds", &nightly), None);
+    assert_eq!(value(&found, "soak_dropped_series_total", &[]), Some(1.0));
+    metrics.keep_schedules(|_, name| name != "nightly");
+    assert_eq!(value(&parse(&metrics.render().unwrap()), "soak_schedule_active_runs", &nightly), None);
+}
