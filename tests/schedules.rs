@@ -30,7 +30,7 @@ fn run_template() -> Value {
     })
 }
 
-fn schedule(name: &str, spec: Value) -> Value {
+fn schedule(name: &str, spec: &Value) -> Value {
     let mut all = json!({"schedule": "@yearly", "serviceAccountName": "scheduler", "runTemplate": run_template()});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     json!({"apiVersion": "soak.dev/v1alpha1", "kind": "SoakSchedule", "metadata": {"name": name}, "spec": all})
@@ -136,7 +136,7 @@ async fn a_schedule_makes_runs_by_its_policy_and_keeps_them_by_outcome() {
     let operator = Operator::start(&namespace);
     say(&namespace, "hold").await;
     let limits = json!({"successfulRunsHistoryLimit": 1, "failedRunsHistoryLimit": 1});
-    namespace.apply(schedule("nightly", limits)).await;
+    namespace.apply(schedule("nightly", &limits)).await;
     until_ready(&namespace, "nightly", "Scheduled").await;
     assert!(names(&namespace).await.is_empty(), "a tick from before the schedule is none");
 
@@ -201,7 +201,7 @@ async fn what_is_wrong_is_told_at_once_and_harms_nobody_else() {
         namespace.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})).await;
     }
     let refused = |spec: Value| {
-        let object = serde_json::from_value::<SoakSchedule>(schedule("refused", spec)).unwrap();
+        let object = serde_json::from_value::<SoakSchedule>(schedule("refused", &spec)).unwrap();
         let schedules = schedules(&namespace);
         async move { schedules.create(&kube::api::PostParams::default(), &object).await.unwrap_err().to_string() }
     };
@@ -235,9 +235,9 @@ async fn what_is_wrong_is_told_at_once_and_harms_nobody_else() {
         ),
     ];
     for (name, spec, ..) in &cases {
-        namespace.apply(schedule(name, spec.clone())).await;
+        namespace.apply(schedule(name, spec)).await;
     }
-    namespace.apply(schedule("good", json!({}))).await;
+    namespace.apply(schedule("good", &json!({}))).await;
     until_ready(&namespace, "good", "Scheduled").await;
     for (name, _, reason, told) in &cases {
         let ready = until_ready(&namespace, name, reason).await;
@@ -256,7 +256,7 @@ async fn what_is_wrong_is_told_at_once_and_harms_nobody_else() {
         }))
         .await;
     until_ready(&namespace, "rights", "Scheduled").await;
-    namespace.apply(schedule("type", json!({}))).await;
+    namespace.apply(schedule("type", &json!({}))).await;
     until_ready(&namespace, "type", "Scheduled").await;
     namespace.delete().await;
 }

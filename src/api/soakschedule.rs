@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Condition, Duration, SoakRun, condition::unobserved, names::label, status::RunPhase, step::is_false};
+use super::{Condition, Duration, SoakRun, condition::unobserved, names::label, status::RunPhase};
 
 /// Most runs of a schedule that are active at the same time, and that its status names.
 pub const MAX_ACTIVE: usize = 32;
@@ -80,7 +80,7 @@ pub struct RunTemplate {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SoakScheduleSpec {
-    /// When: five fields (minute, hour, day of month, month, day of week) as a CronJob has them, or `@hourly`, `@daily`, `@midnight`, `@weekly`,
+    /// When: five fields (minute, hour, day of month, month, day of week) as Kubernetes' own cron jobs have them, or `@hourly`, `@daily`, `@midnight`, `@weekly`,
     /// `@monthly`, `@yearly`.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = (
@@ -104,7 +104,7 @@ pub struct SoakScheduleSpec {
     #[x_kube(validation = ("duration(self) >= duration('10s')", "a starting deadline is 10s at least"))]
     pub starting_deadline: Option<Duration>,
     /// Makes no further run while it is true; runs that are active go on.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub suspend: bool,
     /// So many of the newest runs that succeeded stay (default 3).
     #[serde(default = "default_successful")]

@@ -40,7 +40,7 @@ impl ScheduleState {
     }
 }
 
-/// Names and help texts; the names are those of kube-state-metrics for CronJobs where there are such.
+/// Names and help texts; the names are those that kube-state-metrics has for cron jobs where there are such.
 const FAMILIES: [(&str, &str); 5] = [
     ("soak_schedule_last_schedule_timestamp_seconds", "The tick of a schedule's newest run, in seconds since 1970."),
     (

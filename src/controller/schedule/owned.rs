@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_schedule_is_woken_by_what_it_has_to_know_and_by_nothing_else() {
         let (owned, mut woken) = Owned::new();
-        let mut told = || Vec::from_iter(std::iter::from_fn(|| woken.try_recv().ok().map(|it| it.name)));
+        let mut told = || std::iter::from_fn(|| woken.try_recv().ok().map(|it| it.name)).collect::<Vec<_>>();
         owned.follow(&Event::Init);
         owned.follow(&Event::InitApply(run("a", Some("s"), "Running", "1")));
         owned.follow(&Event::InitApply(run("b", None, "Running", "1")));

@@ -166,7 +166,7 @@ impl Machine<'_> {
             let since = if self.status.calendar.is_empty() { self.created_at() } else { self.now };
             self.status.handled_until = self.status.handled_until.max(Some(since));
             self.status.starting = None;
-            self.status.calendar = calendar.text().to_owned();
+            calendar.text().clone_into(&mut self.status.calendar);
         }
         let handled = self.status.handled_until.unwrap_or_else(|| self.created_at());
         let handled = if handled > self.now + SKEW { self.now } else { handled };
@@ -208,7 +208,7 @@ impl Machine<'_> {
             // A run that replaces another can't begin before that has ended.
             let ended = self.status.last_run.as_ref().and_then(|run| run.finished_at).filter(|_| replaces);
             let until = ended.map_or(tick, |ended| ended.max(tick)) + deadline.as_chrono();
-            if self.now > until && !(replaces && !active.is_empty()) {
+            if self.now > until && (!replaces || active.is_empty()) {
                 self.miss(tick, &deadline.to_string());
                 return;
             }

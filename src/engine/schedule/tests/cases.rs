@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_run_is_made_at_each_tick_and_its_end_is_told() {
-    let mut world = World::new(json!({"timeZone": "Europe/Berlin"}));
+    let mut world = World::new(&json!({"timeZone": "Europe/Berlin"}));
     assert_eq!(world.ready(), (ConditionStatus::True, "Scheduled", "the next run is due at 2026-11-26T01:00:00Z"));
     assert_eq!(world.wake_at, Some(at("26T01:00:00")));
     world.until("26T00:59:59");
@@ -35,7 +35,7 @@ fn a_run_is_made_at_each_tick_and_its_end_is_told() {
 
 #[test]
 fn ticks_that_were_missed_become_one() {
-    let mut world = World::new(json!({"schedule": "* * * * *"}));
+    let mut world = World::new(&json!({"schedule": "* * * * *"}));
     // Over a day with nobody there: 1,500 ticks.
     world.until("26T13:00:30");
     assert_eq!(world.names(), ["nightly-202611261300"]);
@@ -45,14 +45,14 @@ fn ticks_that_were_missed_become_one() {
 
 #[test]
 fn a_tick_from_before_the_schedule_is_none() {
-    let world = World::new(json!({"schedule": "0 11 * * *"}));
+    let world = World::new(&json!({"schedule": "0 11 * * *"}));
     assert!(world.names().is_empty());
     assert_eq!(world.status().next_schedule_time, Some(at("26T11:00:00")));
 }
 
 #[test]
 fn a_run_that_would_begin_too_late_is_not_made() {
-    let mut world = World::new(json!({"startingDeadline": "10m"}));
+    let mut world = World::new(&json!({"startingDeadline": "10m"}));
     world.until("26T02:10:01");
     assert!(world.names().is_empty());
     assert_eq!(world.notes[0].1, "StartingDeadlineExceeded");
@@ -65,7 +65,7 @@ fn a_run_that_would_begin_too_late_is_not_made() {
 #[test]
 fn forbid_waits_for_the_run_before() {
     let mut world =
-        World::new(json!({"schedule": "0 * * * *", "concurrencyPolicy": "Forbid", "startingDeadline": "30m"}));
+        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Forbid", "startingDeadline": "30m"}));
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     assert_eq!(world.names(), ["nightly-202611251300"]);
@@ -86,7 +86,7 @@ fn forbid_waits_for_the_run_before() {
 
 #[test]
 fn a_run_that_somebody_triggered_is_a_run_of_the_schedule() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.make("by-hand", None);
     world.visit();
     assert_eq!(world.status().active[0].scheduled_at, None);
@@ -99,7 +99,7 @@ fn a_run_that_somebody_triggered_is_a_run_of_the_schedule() {
 
 #[test]
 fn allow_lets_runs_go_on_beside_each_other_up_to_a_bound() {
-    let mut world = World::new(json!({"schedule": "0 * * * *", "concurrencyPolicy": "Allow"}));
+    let mut world = World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Allow"}));
     for hour in 0..40 {
         world.now = at("25T13:00:00") + TimeDelta::hours(hour);
         world.visit();
@@ -114,7 +114,7 @@ fn allow_lets_runs_go_on_beside_each_other_up_to_a_bound() {
 #[test]
 fn replace_aborts_the_run_before_and_waits_for_its_cleanup() {
     let mut world =
-        World::new(json!({"schedule": "0 * * * *", "concurrencyPolicy": "Replace", "startingDeadline": "1m"}));
+        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Replace", "startingDeadline": "1m"}));
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     assert_eq!(world.names(), ["nightly-202611251300"]);
@@ -135,14 +135,14 @@ fn replace_aborts_the_run_before_and_waits_for_its_cleanup() {
 
 #[test]
 fn suspend_holds_ticks_back_and_the_last_of_them_comes_at_the_end() {
-    let mut world = World::new(json!({"suspend": true}));
+    let mut world = World::new(&json!({"suspend": true}));
     assert_eq!((world.ready().0, world.ready().1), (ConditionStatus::True, "Suspended"));
     world.until("28T12:00:00");
     assert!(world.names().is_empty());
     assert_eq!((world.status().next_schedule_time, world.wake_at), (None, None));
     world.change(|spec| spec.suspend = false);
     assert_eq!(world.names(), ["nightly-202611280200"]);
-    let mut world = World::new(json!({"suspend": true, "startingDeadline": "1h"}));
+    let mut world = World::new(&json!({"suspend": true, "startingDeadline": "1h"}));
     world.until("28T12:00:00");
     world.change(|spec| spec.suspend = false);
     assert!(world.names().is_empty(), "unless its deadline is over");
@@ -150,7 +150,7 @@ fn suspend_holds_ticks_back_and_the_last_of_them_comes_at_the_end() {
 
 #[test]
 fn a_changed_schedule_counts_from_its_change() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.until("26T02:00:00");
     world.until("26T12:00:00");
     world.ends("nightly-202611260200", RunPhase::Succeeded);
@@ -169,7 +169,7 @@ fn a_changed_schedule_counts_from_its_change() {
 fn history_is_kept_by_outcome() {
     use RunPhase::{Aborted, Failed, Inconclusive, Succeeded};
     let mut world =
-        World::new(json!({"successfulRunsHistoryLimit": 2, "failedRunsHistoryLimit": 1, "schedule": "0 * * * *"}));
+        World::new(&json!({"successfulRunsHistoryLimit": 2, "failedRunsHistoryLimit": 1, "schedule": "0 * * * *"}));
     for (hour, phase) in
         [(13, Failed), (14, Succeeded), (15, Succeeded), (16, Aborted), (17, Succeeded), (18, Inconclusive)]
     {
@@ -189,7 +189,7 @@ fn history_is_kept_by_outcome() {
 
 #[test]
 fn a_run_that_is_begun_anew_is_active_again() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.until("26T02:00:00");
     world.ends("nightly-202611260200", RunPhase::Failed);
     world.run("nightly-202611260200").phase = RunPhase::Running;
@@ -201,7 +201,7 @@ fn a_run_that_is_begun_anew_is_active_again() {
 
 #[test]
 fn a_crash_between_making_a_run_and_writing_it_down_makes_no_second_one() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.now = at("26T02:00:00");
     let intent = world.decide();
     assert!(world.status().starting.is_some(), "the intent is stored first");
@@ -211,7 +211,7 @@ fn a_crash_between_making_a_run_and_writing_it_down_makes_no_second_one() {
     assert_eq!(world.asked, ["nightly-202611260200"], "the run that is there is the one of the tick");
     assert_eq!((world.names().len(), world.status().active.len()), (1, 1));
     // Even when it has ended since, it is counted once.
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.now = at("26T02:00:00");
     let intent = world.decide();
     world.perform(intent);
@@ -224,7 +224,7 @@ fn a_crash_between_making_a_run_and_writing_it_down_makes_no_second_one() {
 
 #[test]
 fn an_intent_that_is_too_old_is_not_acted_on() {
-    let mut world = World::new(json!({"startingDeadline": "10m"}));
+    let mut world = World::new(&json!({"startingDeadline": "10m"}));
     world.now = at("26T02:00:00");
     world.decide();
     world.until("26T12:00:00");
@@ -234,7 +234,7 @@ fn an_intent_that_is_too_old_is_not_acted_on() {
 
 #[test]
 fn a_refused_run_is_told_and_tried_again_until_the_next_tick() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     let problem = Problem { reason: "PermissionDenied".into(), message: "may not create soakruns".into() };
     world.refusal = Some(problem);
     world.until("26T02:00:00");
@@ -251,7 +251,7 @@ fn a_refused_run_is_told_and_tried_again_until_the_next_tick() {
 
 #[test]
 fn what_is_wrong_with_a_schedule_is_told_at_the_first_look() {
-    let mut world = World::new(json!({"schedule": "61 2 * * *"}));
+    let mut world = World::new(&json!({"schedule": "61 2 * * *"}));
     let (holds, reason, message) = world.ready();
     assert_eq!((holds, reason), (ConditionStatus::False, "InvalidSchedule"));
     assert!(message.starts_with("spec.schedule: `61 2 * * *` can't be read"), "{message}");
@@ -265,7 +265,7 @@ fn what_is_wrong_with_a_schedule_is_told_at_the_first_look() {
 
 #[test]
 fn a_run_template_is_tried_with_each_generation() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     assert_eq!(world.status().tried_generation, 1);
     world.seen.trial = None;
     world.change(|spec| spec.run_template.spec = json!({"cycles": "many"}));
@@ -284,7 +284,7 @@ fn a_run_template_is_tried_with_each_generation() {
 
 #[test]
 fn a_clock_that_was_ahead_does_not_hold_the_schedule_up() {
-    let mut world = World::new(json!({"schedule": "0 * * * *", "concurrencyPolicy": "Allow"}));
+    let mut world = World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Allow"}));
     world.until("25T13:00:00");
     // A small step back: the run is there, and no tick comes twice.
     world.until("25T12:59:59");
@@ -299,7 +299,7 @@ fn a_clock_that_was_ahead_does_not_hold_the_schedule_up() {
 
 #[test]
 fn a_schedule_that_is_being_deleted_does_nothing() {
-    let mut world = World::new(json!({}));
+    let mut world = World::new(&json!({}));
     world.schedule.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-26T01:00:00Z")).unwrap();
     let before = world.schedule.status.clone();
     world.until("26T02:00:00");

@@ -27,7 +27,7 @@ struct World {
 
 impl World {
     /// A schedule that was made on 25 November at noon, at which it is now.
-    fn new(spec: Value) -> Self {
+    fn new(spec: &Value) -> Self {
         let mut all = json!({"schedule": "0 2 * * *", "serviceAccountName": "soak", "runTemplate": {"spec": {}}});
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let schedule = json!({
@@ -67,7 +67,7 @@ impl World {
         for effect in &effects {
             match effect {
                 ScheduleEffect::Notify(note) => {
-                    self.notes.push((note.type_, note.reason.clone(), note.message.clone()))
+                    self.notes.push((note.type_, note.reason.clone(), note.message.clone()));
                 }
                 ScheduleEffect::Create { name, .. } => self.asked.push(name.clone()),
                 _ => {}
@@ -79,13 +79,12 @@ impl World {
     fn perform(&mut self, effects: Vec<ScheduleEffect>) {
         for effect in effects {
             match effect {
-                ScheduleEffect::Create { name, tick } => match &self.refusal {
-                    Some(problem) => self.seen.refused = Some(problem.clone()),
-                    None => {
+                ScheduleEffect::Create { name, tick } => {
+                    self.seen.refused.clone_from(&self.refusal);
+                    if self.refusal.is_none() {
                         self.make(&name, Some(tick));
-                        self.seen.refused = None;
                     }
-                },
+                }
                 ScheduleEffect::Abort { name, .. } => self.run(&name).aborting = true,
                 ScheduleEffect::Delete { name, .. } => {
                     assert!(self.run_is_final(&name), "{name} is deleted and has not ended");

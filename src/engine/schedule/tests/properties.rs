@@ -38,7 +38,7 @@ proptest! {
     /// Whatever happens: a tick has one run at most, and under Forbid and Replace none is made beside another.
     #[test]
     fn a_tick_has_one_run_at_most(moves in prop::collection::vec(moves(), 1..60)) {
-        let mut world = World::new(json!({"schedule": "*/5 * * * *", "successfulRunsHistoryLimit": 1, "failedRunsHistoryLimit": 1}));
+        let mut world = World::new(&json!({"schedule": "*/5 * * * *", "successfulRunsHistoryLimit": 1, "failedRunsHistoryLimit": 1}));
         let mut made = BTreeSet::new();
         for step in moves {
             let before: BTreeSet<String> = world.names().into_iter().map(str::to_owned).collect();
