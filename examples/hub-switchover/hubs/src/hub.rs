@@ -24,7 +24,7 @@ const OBSERVABILITY: &str = "open-cluster-management-observability";
 #[derive(Default)]
 pub struct Agents {
     /// Number of the newest backup, and the clusters in it.
-    backup: Option<(i64, BTreeSet<String>)>,
+    pub backup: Option<(i64, BTreeSet<String>)>,
     /// The hub that a cluster is attached to.
     attached: BTreeMap<String, usize>,
     /// Since when a hub has been waiting for its next cluster.
@@ -78,6 +78,15 @@ impl Hub {
     pub async fn writes_backups(&self) -> Result<bool> {
         let schedules = self.schedules().list(&ListParams::default()).await?;
         Ok(schedules.iter().any(|schedule| schedule.data["spec"]["paused"] != true))
+    }
+
+    /// The newest backup that this hub knows of, and its clusters. What is stored outlives the controllers.
+    pub async fn newest_backup(&self) -> Result<Option<(i64, BTreeSet<String>)>> {
+        let schedules = self.schedules().list(&ListParams::default()).await?;
+        let newest = schedules.iter().filter_map(|schedule| schedule.data["status"]["lastBackup"].as_i64()).max();
+        let Some(newest) = newest.filter(|number| *number > 0) else { return Ok(None) };
+        let clusters = self.clusters().list(&ListParams::default()).await?;
+        Ok(Some((newest, clusters.iter().map(ResourceExt::name_any).collect())))
     }
 
     /// Backup schedules: a paused one rests, another one makes a backup after the other.

@@ -52,6 +52,9 @@ async fn run(options: Options) -> Result<()> {
         Hub::connect(&options.hub_b).await.with_context(|| format!("{}", options.hub_b.display()))?,
     ];
     let mut agents = Agents::default();
+    for hub in &hubs {
+        agents.backup = agents.backup.max(hub.newest_backup().await?);
+    }
     let mut random = fastrand::Rng::with_seed(timing.seed);
     println!("playing the controllers of two hubs");
     loop {
