@@ -90,6 +90,8 @@ impl Ended {
 
 /// Longest time that most runs may take to their verdicts.
 pub const LIMIT: Duration = Duration::from_mins(30);
+/// Between two looks at a run.
+const LOOK: Duration = Duration::from_secs(1);
 /// Where the manifests put volumes on the node; here, they lie in the cluster's own folder instead.
 const VOLUMES: &str = "/var/lib/soak-examples";
 
@@ -178,7 +180,8 @@ pub fn follow(kubectl: &Kubectl, namespace: &str, name: &str, limit: Duration) -
             );
             return Ok(status.clone());
         }
-        thread::sleep(Duration::from_millis(200));
+        // Each look is a process.
+        thread::sleep(LOOK);
     }
     bail!("soakrun {namespace}/{name} did not end within {} s", limit.as_secs())
 }
