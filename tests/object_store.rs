@@ -7,7 +7,10 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 use soak_operator::api::{
     ConditionStatus, SoakRun,
@@ -80,8 +83,8 @@ async fn records_are_in_the_store_and_the_plugin_reads_them() {
 
     let mut other = bucket.spec();
     other["url"] = json!("s3://soak/elsewhere");
-    let change = kube::api::Patch::Merge(json!({"spec": {"results": {"objectStore": other}}}));
-    let refused = namespace.runs().patch("plain", &kube::api::PatchParams::default(), &change).await.unwrap_err();
+    let change = Patch::Merge(json!({"spec": {"results": {"objectStore": other}}}));
+    let refused = namespace.runs().patch("plain", &PatchParams::default(), &change).await.unwrap_err();
     assert!(refused.to_string().contains("a run's spec is fixed"), "{refused}");
     assert!(!operator.logged().contains(SECRET));
     namespace.delete().await;
@@ -240,8 +243,8 @@ async fn no_secret_is_left(namespace: &Namespace, run: &SoakRun, operator: &Oper
     let left = [
         json!(run).to_string(),
         operator.logged(),
-        json!(events.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
-        json!(maps.list(&kube::api::ListParams::default()).await.unwrap()).to_string(),
+        json!(events.list(&ListParams::default()).await.unwrap()).to_string(),
+        json!(maps.list(&ListParams::default()).await.unwrap()).to_string(),
     ];
     let left = left.into_iter().map(|text| ("the cluster".to_owned(), text)).chain(texts(bucket));
     for (place, text) in left {
@@ -254,8 +257,8 @@ async fn no_secret_is_left(namespace: &Namespace, run: &SoakRun, operator: &Oper
 /// Deletes all pods at once, as the loss of their node does.
 async fn lose_pods(namespace: &Namespace) {
     let pods = namespace.pods();
-    let now = kube::api::DeleteParams::default().grace_period(0);
-    for lost in pods.list(&kube::api::ListParams::default()).await.unwrap() {
+    let now = DeleteParams::default().grace_period(0);
+    for lost in pods.list(&ListParams::default()).await.unwrap() {
         pods.delete(lost.metadata.name.as_deref().unwrap(), &now).await.unwrap();
     }
 }
@@ -399,6 +402,156 @@ async fn files_that_steps_leave_behind_are_stored_after_a_crash_as_well_and_no_s
         index["files"].as_array().unwrap().iter().filter_map(|file| file["path"].as_str()).collect();
     assert!(indexed.contains(&result) && !indexed.iter().any(|path| path.contains("notes")), "{indexed:?}");
     no_secret_is_left(&namespace, &run, &operator, &bucket).await;
+    namespace.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_files_wait_for_the_store_when_their_pods_are_gone() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("later").await;
+    bucket.secret(&namespace, SECRET).await;
+    let image = support::operator_image();
+    let _operator = Operator::start_with(&namespace, &["--helper-image", &image]);
+    let mut pod = script(
+        "cd $SOAK_ARTIFACTS; seq 50000 > trace.txt; echo {} > result.json; seq 20000; [ $SOAK_CYCLE = 1 ] && sleep 3; echo the last line",
+    );
+    pod["artifacts"] = json!({});
+    let mut spec = spec(&bucket, 2);
+    spec["phases"] = json!([{"name": "work", "steps": [{"name": "leave", "pod": pod}]}]);
+    namespace.run("later", spec).await;
+    let runs = |run: &SoakRun| {
+        status(run)
+            .current
+            .iter()
+            .flat_map(|pass| &pass.phases)
+            .flat_map(|phase| &phase.steps)
+            .any(|step| step.running_at.is_some())
+    };
+    namespace.until("later", "run its first step", runs).await;
+    bucket.kill();
+    let run = namespace.until("later", "went on without the store", |run| status(run).records.waiting.len() == 2).await;
+    assert!(is_condition(&run, RECORDS_STORED, ConditionStatus::False), "{:#?}", status(&run));
+    wait_for("the pods' end", || async {
+        namespace.pods().list(&ListParams::default()).await.unwrap().items.is_empty().then_some(())
+    })
+    .await;
+    bucket.serve().await;
+    let run = namespace.ended("later").await;
+    check(&namespace, &bucket, &run, 2).await;
+
+    let index = bucket.json(&run, "index.json").unwrap();
+    let length = |path: &str| {
+        let file = index["files"].as_array().unwrap().iter().find(|file| file["path"] == path);
+        file.unwrap_or_else(|| panic!("{path} is not in {index:#}"))["bytes"].clone()
+    };
+    for (record, cycle) in bucket.cycles(&run).iter().zip(["c000001", "c000002"]) {
+        let step = &record["phases"][0]["steps"][0];
+        let log_file = format!("logs/{cycle}/work/leave-1.log.gz");
+        assert_eq!(step["log"]["file"], log_file, "{record:#}");
+        let printed = log(&bucket, &log_file, "").await;
+        assert!(printed.starts_with("1\n2\n") && printed.ends_with("\n20000\nthe last line\n"), "{}", printed.len());
+        assert!(length(&log_file).as_u64() > Some(20_000));
+        let kept = &step["artifacts"];
+        assert_eq!((&kept["count"], &kept["lost"]), (&json!(2), &Value::Null), "{record:#}");
+        assert_eq!(length(&format!("artifacts/{cycle}/work/leave-1/result.json")), 3);
+        assert_eq!(length(&format!("artifacts/{cycle}/work/leave-1/trace.txt")), 288_894);
+    }
+    namespace.delete().await;
+}
+
+/// A pod that leaves a file when it begins and one when it is told to end, and says so.
+fn lasting() -> Value {
+    let mut pod = script(
+        "trap 'echo told to end; echo more > late.txt; exit 143' TERM; cd $SOAK_ARTIFACTS; echo first > early.txt; \
+         echo begun; sleep 600 & wait",
+    );
+    pod["artifacts"] = json!({});
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pod_has_left_that_was_ended_early_is_stored() {
+    let namespace = Namespace::create("store").await;
+    let bucket = Bucket::start("early").await;
+    bucket.secret(&namespace, SECRET).await;
+    let image = support::operator_image();
+    let _operator = Operator::start_with(&namespace, &["--helper-image", &image]);
+    let one = |step: Value| {
+        let mut spec = spec(&bucket, 1);
+        spec["phases"] = json!([{"name": "work", "steps": [step]}]);
+        spec
+    };
+    // It does not listen, and is killed two seconds later.
+    let mut stubborn =
+        script("trap '' TERM; cd $SOAK_ARTIFACTS; echo first > early.txt; echo begun; while :; do sleep 1; done");
+    stubborn["artifacts"] = json!({});
+    stubborn["template"]["spec"]["terminationGracePeriodSeconds"] = json!(2);
+    let mut stopped = one(json!({"name": "end", "background": true, "pod": lasting()}));
+    let go = json!({"name": "go", "wait": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "name": "go"}, "until": "object != null"}});
+    stopped["phases"][0]["steps"].as_array_mut().unwrap().push(go);
+    let maps = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
+    namespace.allow("soak-maps", maps).await;
+    let ends = ["evicted", "deleted", "late", "stubborn", "stopped"];
+    for name in ends {
+        let spec = match name {
+            "stubborn" => one(json!({"name": "end", "pod": stubborn})),
+            "stopped" => stopped.clone(),
+            _ => one(json!({"name": "end", "pod": lasting()})),
+        };
+        namespace.run(name, spec).await;
+    }
+    let pods = namespace.pods();
+    for name in ends {
+        let selector = ListParams::default().labels(&format!("soak.dev/run={name}"));
+        let pod = wait_for("a pod that has begun", || async {
+            let pod = pods.list(&selector).await.unwrap().items.pop()?.metadata.name?;
+            let log = pods.logs(&pod, &LogParams::default()).await;
+            log.is_ok_and(|log| log.contains("begun")).then_some(pod)
+        })
+        .await;
+        match name {
+            "evicted" => drop(pods.evict(&pod, &EvictParams::default()).await.unwrap()),
+            "deleted" => drop(pods.delete(&pod, &DeleteParams::default()).await.unwrap()),
+            "stopped" => {
+                namespace.apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "go"}})).await;
+            }
+            // Its deadline is now.
+            _ => {
+                let now = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
+                pods.patch(&pod, &PatchParams::default(), &now).await.unwrap();
+            }
+        }
+    }
+    for (name, reason) in [
+        ("evicted", json!("Evicted")),
+        ("deleted", json!("PodDeleted")),
+        ("late", json!("Timeout")),
+        ("stubborn", json!("Timeout")),
+        ("stopped", Value::Null),
+    ] {
+        let run = namespace.ended(name).await;
+        let record = &bucket.cycles(&run)[0];
+        let step = &record["phases"][0]["steps"][0];
+        assert_eq!(step["reason"], reason, "{name}: {record:#}");
+        let (printed, files) = match name {
+            "stubborn" => ("begun\n", json!([{"path": "early.txt", "bytes": 6}])),
+            _ => ("begun\ntold to end\n", json!([{"path": "early.txt", "bytes": 6}, {"path": "late.txt", "bytes": 5}])),
+        };
+        assert_eq!(step["log"]["text"], printed, "{name}: {record:#}");
+        let file = step["log"]["file"].as_str().unwrap();
+        let file = bucket.attempt(&run, 1).join(file).display().to_string();
+        assert_eq!(log(&bucket, &file, "").await, printed, "{name}");
+        assert_eq!(
+            (&step["artifacts"]["files"], &step["artifacts"]["lost"]),
+            (&files, &Value::Null),
+            "{name}: {record:#}"
+        );
+        for file in files.as_array().unwrap() {
+            let place =
+                bucket.attempt(&run, 1).join("artifacts/c000001/work/end-1").join(file["path"].as_str().unwrap());
+            assert!(place.is_file(), "{name}: {}", place.display());
+        }
+    }
     namespace.delete().await;
 }
 

@@ -23,7 +23,11 @@ use soak_operator::api::{
     names::reason,
     status::{Alert, AlertState, RunPhase},
 };
-use support::{Namespace, Operator, kubeconfig, script, wait_for};
+use support::{
+    Namespace, Operator,
+    bucket::{Bucket, SECRET},
+    kubeconfig, script, wait_for,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// An account on the other side, and what a kubeconfig for it is made of.
@@ -209,6 +213,32 @@ async fn what_is_done_on_a_target_is_done_as_its_kubeconfigs_user_and_no_secret_
     for text in told {
         assert!(!text.contains(&other.token), "a token was told");
     }
+    namespace.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_on_a_target_prints_and_leaves_behind_arrives_in_the_store() {
+    let namespace = Namespace::create("targets").await;
+    let other = Other::create(&namespace).await;
+    put_secret(&namespace, &other.kubeconfig()).await;
+    let bucket = Bucket::start("there").await;
+    bucket.secret(&namespace, SECRET).await;
+    let image = support::operator_image();
+    let _operator = Operator::start_with(&namespace, &["--helper-image", &image]);
+    let mut pod = with_target(script("echo from there; seq 10000 > $SOAK_ARTIFACTS/there.txt; exit 3"));
+    pod["artifacts"] = json!({});
+    let mut spec = one_step(&json!({"name": "pod", "pod": pod}));
+    spec["results"] = json!({"objectStore": bucket.spec()});
+    namespace.run("stored", spec).await;
+    let run = namespace.ended("stored").await;
+    assert_eq!(phase(&run), RunPhase::Failed, "{}", message(&run));
+    let step = &bucket.cycles(&run)[0]["phases"][0]["steps"][0];
+    assert_eq!((&step["target"], &step["log"]["text"]), (&json!("hub-b"), &json!("from there\n")), "{step:#}");
+    assert_eq!((&step["artifacts"]["bytes"], &step["artifacts"]["lost"]), (&json!(48_894), &Value::Null), "{step:#}");
+    let folder = bucket.attempt(&run, 1);
+    let there = std::fs::read_to_string(folder.join("artifacts/c000001/work/pod-1/there.txt")).unwrap();
+    assert!(there.ends_with("\n10000\n"), "{}", there.len());
+    assert!(folder.join(step["log"]["file"].as_str().unwrap()).is_file());
     namespace.delete().await;
 }
 

@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt, try_join_all};
+use futures::{
+    AsyncReadExt,
+    future::{BoxFuture, FutureExt, try_join_all},
+};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep, timeout},
 };
 use tracing::warn;
@@ -72,15 +75,16 @@ static PLACES: Semaphore = Semaphore::const_new(MAX_HELD);
 /// The artifacts of one run that are brought to the store, by the name of the pod.
 pub type Artifacts = Uploads<ArtifactsRecord>;
 
-/// Begins to read what helpers have to hand on, of pods whose first container has ended, or of `all` pods of the
-/// pass in which it has begun.
+/// Begins to read what helpers have to hand on, of pods whose first container has ended or that are being deleted, or of `all`
+/// pods of the pass in which it has begun.
 pub fn follow(artifacts: &Artifacts, shell: &Arc<Shell>, run: &Arc<SoakRun>, clusters: &RunClusters, all: bool) {
     if run.spec.results.object_store.is_none() {
         return;
     }
     artifacts.keep(run);
     for (cluster, pod, of) in uploads::pods_of_pass(run, clusters) {
-        if !pod.has_artifacts || !(pod.ended() || all && pod.has_started()) {
+        let begins = pod.ended() || pod.has_started() && (all || pod.deleting_at.is_some());
+        if !pod.has_artifacts || !begins {
             continue;
         }
         let folder = folder(uploads::part_of(&of), &of.phase, &of.step, of.attempt);
@@ -125,11 +129,10 @@ pub async fn collect(
     let mut found = BTreeMap::new();
     for pod in artifacts.pods(attempt, pass) {
         let left = RECORD_PATIENCE.saturating_sub(since.elapsed());
-        let Some((mut record, result)) = artifacts.ended(&pod, stored, left).await else { continue };
-        match result {
-            Err(error) if stored => return Err(error),
-            Err(error) => record.lost = Some(format!("the store does not have all of them yet: {error}")),
-            Ok(()) => {}
+        let Some((record, result)) = artifacts.ended(&pod, stored, left).await else { continue };
+        // A record that is kept until the store is back tells of them as if they were there: they come with it (`records::forward`).
+        if stored {
+            result?;
         }
         found.insert(pod, record);
     }
@@ -170,6 +173,8 @@ fn lost(folder: String, why: String) -> ArtifactsRecord {
 enum Helper {
     /// It may still print.
     Runs,
+    /// It may still print, and its log goes with its pod soon after.
+    Leaves,
     /// It has printed all that it will.
     Ended,
     /// Nothing will come of it.
@@ -193,15 +198,20 @@ fn judge(pod: Option<&PodSummary>, waited: Duration) -> Helper {
     if matches!(pod.phase.as_str(), "Succeeded" | "Failed") && !runs {
         return Helper::Lost(format!("their pod ended without the helper that reads them{told}"));
     }
-    let patience = HELPER_PATIENCE + Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or(0));
-    if waited > patience.min(RECORD_PATIENCE / 2) {
+    if waited > patience(pod) {
         let node = pod.node.as_deref().unwrap_or("its node");
         return Helper::Lost(format!(
             "the helper that reads them had not ended {} s after the step's container: {node} does not answer, or other containers of the pod go on (make them native sidecars)",
             waited.as_secs()
         ));
     }
-    Helper::Runs
+    if pod.deleting_at.is_some() && runs { Helper::Leaves } else { Helper::Runs }
+}
+
+/// How long a helper may take from the moment in which its pod begins to end.
+fn patience(pod: &PodSummary) -> Duration {
+    let grace = pod.grace_seconds.max(pod.deletion_grace_seconds.unwrap_or(0));
+    (HELPER_PATIENCE + Duration::from_secs(u64::try_from(grace).unwrap_or(0))).min(RECORD_PATIENCE / 2)
 }
 
 struct Reader {
@@ -216,14 +226,26 @@ struct Reader {
 
 impl Reader {
     async fn work(self) {
-        if let Err(why) = self.ended().await {
-            return self.tell(Packed::default(), Some(why)).await;
+        let mut along = Packed::default();
+        let mut ended = self.ended(true).await;
+        if matches!(ended, Ok(Helper::Leaves)) {
+            if let Some((packed, _place)) = self.read_along().await {
+                if packed.cut.is_none() {
+                    return self.tell(packed, None).await;
+                }
+                along = packed;
+            }
+            ended = self.ended(false).await;
+        }
+        if let Err(why) = ended {
+            return self.tell(along, Some(why)).await;
         }
         let Ok(Ok(_place)) = timeout(PLACE_PATIENCE, PLACES.acquire()).await else {
             let why = "those of too many pods wait for the store already";
             return self.tell(Packed::default(), Some(why.into())).await;
         };
         let (packed, why) = self.read().await;
+        let packed = if packed.files.len() < along.files.len() { along } else { packed };
         self.tell(packed, why).await;
     }
 
@@ -239,17 +261,37 @@ impl Reader {
         }
     }
 
-    /// Waits until the helper has printed all. Errors: why it will not.
-    async fn ended(&self) -> Result<(), String> {
+    /// Waits until the helper has printed all, or, if that is `told`, until its pod is being deleted. Errors: why nothing will come.
+    async fn ended(&self, told: bool) -> Result<Helper, String> {
         let since = Instant::now();
         loop {
             let pod = self.cluster.pods.find(&self.identity.uid, &self.pod);
             match judge(pod.as_deref(), since.elapsed()) {
-                Helper::Runs => sleep(LOOK).await,
-                Helper::Ended => return Ok(()),
+                Helper::Leaves if told => return Ok(Helper::Leaves),
+                Helper::Runs | Helper::Leaves => sleep(LOOK).await,
+                Helper::Ended => return Ok(Helper::Ended),
                 Helper::Lost(why) => return Err(why),
             }
         }
+    }
+
+    /// What a helper prints whose pod is being deleted, read while it does so, as far as it comes, and the place that this takes.
+    async fn read_along(&self) -> Option<(Packed, SemaphorePermit<'static>)> {
+        let mut log = vec![0; 4_096];
+        let mut stream = steps::artifacts_stream(&self.cluster, &self.identity, &self.pod).await.ok()?;
+        // Nothing is printed before the step's container has ended, which may take all of the pod's grace period.
+        let patience =
+            self.cluster.pods.find(&self.identity.uid, &self.pod).map_or(HELPER_PATIENCE, |pod| patience(&pod));
+        let begun = timeout(patience, stream.read(&mut log)).await.ok()?.ok()?;
+        let place = timeout(PLACE_PATIENCE, PLACES.acquire()).await.ok()?.ok()?;
+        log.truncate(begun);
+        let mut rest = stream.take(packing::MAX_LOG as u64);
+        if let Ok(Err(error)) = timeout(HELPER_PATIENCE, rest.read_to_end(&mut log)).await {
+            warn!(pod = self.pod, %error, "what a pod leaves behind that is being deleted could not be read to its end");
+        }
+        let redactor = redaction::load(&self.shell, &self.run).await;
+        let packed = tokio::task::spawn_blocking(move || redacted(packing::read(&log), &redactor)).await.ok()?;
+        Some((packed, place))
     }
 
     /// The files, without the values of Secrets, and why some may be missing.
@@ -390,6 +432,10 @@ mod tests {
         assert!(why(judge(Some(&pod("Running", &runs)), second * 36)).contains("36 s after"), "the node is gone");
         assert!(why(judge(Some(&pod("Failed", &json!({"waiting": {}}))), second)).contains("without the helper"));
         assert_eq!(judge(Some(&pod("Failed", &runs)), second), Helper::Runs, "its deadline has come, its end has not");
+        let mut leaving = pod("Running", &runs);
+        (leaving.deleting_at, leaving.deletion_grace_seconds) = (Some(chrono::Utc::now()), Some(60));
+        assert_eq!(judge(Some(&leaving), second * 89), Helper::Leaves, "its log goes with it");
+        assert!(why(judge(Some(&leaving), second * 91)).contains("does not answer"), "not for ever");
         let mut evicted = pod("Failed", &runs);
         (evicted.reason, evicted.gone) = ("Evicted".into(), true);
         assert_eq!(why(judge(Some(&evicted), second)), "their pod was deleted before they were read: Evicted");

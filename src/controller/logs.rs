@@ -78,11 +78,11 @@ impl Reader<'_> {
     async fn read(&self, log: Wanted<'_>) -> Result<Option<Named>, StoreError> {
         let followed = self.memory.streams().ended(&log.pod, self.objects.is_some(), END_PATIENCE).await;
         if let Some((tail, stored)) = followed {
+            // A record that is kept until the store is back names the file as well, which comes with it (`records::forward`).
             if self.objects.is_some() {
-                stored.as_ref().map_err(|error| StoreError::Transient(error.to_string()))?;
+                stored?;
             }
-            let file = tail.file.clone().filter(|_| stored.is_ok());
-            return Ok(Some((log.pod, LogTail { file, ..tail })));
+            return Ok(Some((log.pod, tail)));
         }
         let Some(mut tail) = self.tail(log.cluster, &log.pod).await else { return Ok(None) };
         if let Some((objects, of)) = self.objects

@@ -1,6 +1,6 @@
 //! Records and validation: the effects that look at a whole pass or the whole run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{SubsecRound, Utc};
 use tracing::{info, warn};
@@ -27,6 +27,9 @@ use super::{
     perform::Subject,
     redaction, template,
 };
+
+/// How long a record that is brought to the store waits for the logs and the files that it names, before it is tried again.
+const FILES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries the whole spec on the server as the tenant, unless it has just accepted the same spec of the same account.
 ///
@@ -145,6 +148,10 @@ async fn forward_one(subject: &Subject, record: RecordRef) -> Result<(), StoreEr
     match config_maps.get(&of, part).await? {
         Some(kept) => {
             objects.forward(&of, &kept).await?;
+            // It names logs and files that only this process has by now: it waits until they are there as well.
+            let memory = subject.shell.memories.of(of.uid.as_str());
+            memory.streams().stored(of.attempt, record, FILES_PATIENCE).await?;
+            memory.artifacts().stored(of.attempt, record, FILES_PATIENCE).await?;
             config_maps.remove(&of, part).await
         }
         // An earlier process has done both, and ended before it could say so.

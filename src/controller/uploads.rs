@@ -4,13 +4,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
-    api::{SoakRun, status::Pass},
+    api::{
+        SoakRun,
+        status::{Pass, RecordRef},
+    },
     cluster::{
         Cluster,
         pod_summary::{Coordinates, PodSummary},
@@ -39,8 +42,11 @@ pub enum Progress<T> {
     Stored(T),
 }
 
-/// Where a task tells how far it is.
-pub type Told<T> = watch::Sender<Progress<T>>;
+/// Where a task tells how far it is, and is told to try again.
+pub struct Told<T> {
+    progress: watch::Sender<Progress<T>>,
+    again: Arc<Notify>,
+}
 
 /// What is brought to the store.
 pub trait Source {
@@ -52,6 +58,8 @@ struct Upload<T> {
     of: Coordinates,
     task: JoinHandle<()>,
     progress: watch::Receiver<Progress<T>>,
+    /// Ends a pause before the next try.
+    again: Arc<Notify>,
 }
 
 impl<T> Drop for Upload<T> {
@@ -97,7 +105,9 @@ impl<T: Clone> Uploads<T> {
     {
         self.0.lock().entry(pod.to_owned()).or_insert_with(|| {
             let (told, progress) = watch::channel(Progress::Reading);
-            Upload { of, task: tokio::spawn(work(told)), progress }
+            let again = Arc::new(Notify::new());
+            let told = Told { progress: told, again: again.clone() };
+            Upload { of, task: tokio::spawn(work(told)), progress, again }
         });
     }
 
@@ -124,25 +134,57 @@ impl<T: Clone> Uploads<T> {
     }
 }
 
+impl<T: Clone + Send + Sync> Uploads<T> {
+    /// Waits until all that was read of a pass is in the store, or given up. What pauses is tried at once.
+    ///
+    /// Errors: something is not there within `patience`.
+    pub async fn stored(&self, attempt: u32, of: RecordRef, patience: Duration) -> Result<(), StoreError> {
+        let waiting: Vec<_> = {
+            let uploads = self.0.lock();
+            let of_pass = uploads
+                .iter()
+                .filter(|(_, it)| (it.of.run_attempt, it.of.section, it.of.cycle) == (attempt, of.section, of.cycle));
+            of_pass.map(|(pod, it)| (pod.clone(), it.progress.clone(), it.again.clone())).collect()
+        };
+        for (_, _, again) in &waiting {
+            again.notify_one();
+        }
+        let until = Instant::now() + patience;
+        for (pod, mut progress, _) in waiting {
+            let arrived = progress.wait_for(|it| !matches!(it, Progress::Storing(..)));
+            // An error says that its task has ended: it was given up.
+            if timeout_at(until, arrived).await.is_err() {
+                let why = match &*progress.borrow() {
+                    Progress::Storing(_, Some(failure)) => failure.clone(),
+                    _ => "it is on its way to the store".into(),
+                };
+                return Err(StoreError::Transient(format!("what pod {pod} has left is not there yet: {why}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Brings something to the store, however often that has to be tried within an hour.
 ///
 /// Errors: what the store said at last.
 pub async fn store<T: Clone + Send + Sync>(told: &Told<T>, result: T, source: &impl Source) -> Result<(), String> {
-    told.send_replace(Progress::Storing(result.clone(), None));
+    told.progress.send_replace(Progress::Storing(result.clone(), None));
     let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let failure = match source.upload().await {
             Ok(()) => {
-                told.send_replace(Progress::Stored(result));
+                told.progress.send_replace(Progress::Stored(result));
                 return Ok(());
             }
             Err(error) => error.to_string(),
         };
-        told.send_replace(Progress::Storing(result.clone(), Some(failure.clone())));
+        told.progress.send_replace(Progress::Storing(result.clone(), Some(failure.clone())));
         if since.elapsed() > PATIENCE {
             return Err(failure);
         }
-        sleep(pause).await;
+        // Or until somebody has seen that the store is back.
+        let _ = timeout(pause, told.again.notified()).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -184,4 +226,61 @@ fn is_current(of: &Coordinates, attempt: u32, pass: Option<&Pass>) -> bool {
 /// What part of a run an attempt belongs to.
 pub fn part_of(of: &Coordinates) -> RecordPart {
     RecordPart::from((of.section, of.cycle))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::api::status::Section;
+
+    use super::*;
+
+    /// A store that may be out.
+    #[derive(Default)]
+    struct Store {
+        back: AtomicBool,
+    }
+
+    impl Source for Arc<Store> {
+        async fn upload(&self) -> Result<(), StoreError> {
+            if self.back.load(Ordering::SeqCst) { Ok(()) } else { Err(StoreError::Transient("it is out".into())) }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_waiting_record_names_is_waited_for_and_tried_at_once() {
+        let place = Arc::new(Store::default());
+        let uploads: Uploads<u8> = Uploads::default();
+        let of = |cycle| Coordinates {
+            run_attempt: 1,
+            section: Section::Cycle,
+            cycle,
+            phase: "p".into(),
+            step: "s".into(),
+            attempt: 1,
+        };
+        let record = |cycle| RecordRef { section: Section::Cycle, cycle };
+        let source = place.clone();
+        uploads.start("pod", of(1), |told| async move { drop(store(&told, 7, &source).await) });
+        uploads.start("reads", of(2), |told| async move {
+            let _told = told;
+            std::future::pending().await
+        });
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
+        assert!(uploads.stored(1, record(3), short).await.is_ok(), "there is nothing of it");
+        assert!(uploads.stored(1, record(2), short).await.is_ok(), "what is not read yet is in no record");
+        assert!(uploads.stored(2, record(1), short).await.is_ok(), "of another attempt of the run");
+        let missing = uploads.stored(1, record(1), short).await.unwrap_err().to_string();
+        assert!(missing.contains("pod pod") && missing.contains("it is out"), "{missing}");
+        // By now the pause is longer than this test may take.
+        for _ in 0..6 {
+            let _ = uploads.stored(1, record(1), short).await;
+        }
+        place.back.store(true, Ordering::SeqCst);
+        let since = Instant::now();
+        uploads.stored(1, record(1), long).await.unwrap();
+        assert!(since.elapsed() < long / 2, "{:?}", since.elapsed());
+        assert!(uploads.stored(1, record(1), short).await.is_ok(), "it is there");
+    }
 }

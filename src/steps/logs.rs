@@ -87,7 +87,7 @@ pub struct WholeLog {
 /// the node still has it.
 pub async fn whole(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<WholeLog, ApiFailure> {
     let read = async {
-        let mut stream = open(cluster, run, pod, false).await?;
+        let mut stream = open(cluster, run, pod, main_container(cluster, run, pod), false).await?;
         let mut log = WholeLog::default();
         let mut chunk = vec![0; 65_536];
         loop {
@@ -103,29 +103,42 @@ pub async fn whole(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<Wh
 
 /// What the container that hands on artifacts has printed, as far as the node still has it; at most `limit` bytes.
 pub async fn artifacts(cluster: &Cluster, run: &RunIdentity, pod: &str, limit: usize) -> Result<Vec<u8>, ApiFailure> {
-    let pods = pods(cluster, run)?;
-    let params = LogParams { container: Some(ARTIFACTS_CONTAINER.into()), ..LogParams::default() };
     let read = async {
         let mut log = Vec::new();
-        let stream = std::pin::pin!(pods.log_stream(pod, &params).await?);
+        let stream = open(cluster, run, pod, artifacts_container(), false).await?;
         stream.take(limit as u64).read_to_end(&mut log).await.map_err(kube::Error::ReadEvents)?;
         Ok(log)
     };
     within(WHOLE_LIMIT, read).await
 }
 
+/// What that container prints until it ends, also while its pod is being deleted.
+pub async fn artifacts_stream(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<LogStream, ApiFailure> {
+    within(READ_LIMIT, open(cluster, run, pod, artifacts_container(), true)).await
+}
+
+fn artifacts_container() -> Option<String> {
+    Some(ARTIFACTS_CONTAINER.into())
+}
+
 /// The log of a pod's first container from its beginning, which ends when the container does.
 ///
 /// Reading may be given up at any time without losing a byte.
 pub async fn stream(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<LogStream, ApiFailure> {
-    within(READ_LIMIT, open(cluster, run, pod, true)).await
+    within(READ_LIMIT, open(cluster, run, pod, main_container(cluster, run, pod), true)).await
 }
 
 /// What a container prints.
 pub type LogStream = Pin<Box<dyn AsyncRead + Send>>;
 
-async fn open(cluster: &Cluster, run: &RunIdentity, pod: &str, follow: bool) -> Result<LogStream, kube::Error> {
-    let params = LogParams { container: main_container(cluster, run, pod), follow, ..LogParams::default() };
+async fn open(
+    cluster: &Cluster,
+    run: &RunIdentity,
+    pod: &str,
+    container: Option<String>,
+    follow: bool,
+) -> Result<LogStream, kube::Error> {
+    let params = LogParams { container, follow, ..LogParams::default() };
     let pods = pods(cluster, run).map_err(|failure| kube::Error::Service(failure.message.into()))?;
     Ok(Box::pin(pods.log_stream(pod, &params).await?))
 }

@@ -46,7 +46,8 @@ use trial::Untried;
 
 pub use context::{Begun, Follow, RunIdentity, Settings, StepContext};
 pub use logs::{
-    LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, WholeLog, artifacts, stream, tail, whole,
+    LogTail, MAX_BYTES as MAX_LOG_BYTES, MAX_LINES as MAX_LOG_LINES, WholeLog, artifacts, artifacts_stream, stream,
+    tail, whole,
 };
 pub use pod::{coordinates_key, delete_pod, gives_up_at, pods_seen};
 pub use release::{Released, release};
