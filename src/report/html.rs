@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use minijinja::{Environment, Value, context, value::Serde};
 use serde::Serialize;
 
-use crate::{api::status::RunPhase, results::CycleRecord};
+use crate::{
+    api::status::{Outcome, RunPhase},
+    results::CycleRecord,
+};
 
 use super::{
     ReportError,
@@ -13,7 +16,9 @@ use super::{
     monitors, plots,
     records::RunRecords,
     series::{Series, series},
-    timeline, words,
+    svg::escaped,
+    timeline::{self, Mark},
+    words,
 };
 
 /// Metrics that are drawn over time; the table has them all.
@@ -34,11 +39,13 @@ pub(super) fn page(report: &Report, run: &RunRecords, baseline: Option<&RunRecor
     // By its name, the template escapes as HTML.
     let mut environment = Environment::new();
     environment.add_template("report.html", include_str!("report.html.j2"))?;
+    environment.add_filter("breakable", breakable);
     let all = series(&run.cycles);
     let before = baseline.map(|records| series(&records.cycles)).unwrap_or_default();
     let marks = timeline::marks(run);
     let names = phase_names(&run.cycles);
     let rows = timeline::chosen(run);
+    let over_time = over_time(report, &all, &before);
     let durations: Vec<&Series> = all.iter().filter(|series| series.unit() == "s").collect();
     let page = environment.get_template("report.html")?.render(context! {
         style => Value::from_safe_string(include_str!("report.css").to_owned()),
@@ -50,10 +57,12 @@ pub(super) fn page(report: &Report, run: &RunRecords, baseline: Option<&RunRecor
         tiles => Value::from(Serde(tiles(report))),
         strip => Value::from_safe_string(timeline::strip(run, &marks)),
         phases => Value::from_safe_string(timeline::phases(&rows, &names, &marks)),
-        legend => legend(&names),
+        strip_legend => strip_legend(run, &marks),
+        legend => legend(&names, &rows),
         rows_shown => rows.len(),
         boxes => Value::from_safe_string(plots::boxes(&durations, &before)),
-        drawn => drawn(report, &all, &before),
+        drawn => over_time.drawn,
+        steady => over_time.steady,
         alerts => monitors::alerts(&report.alerts),
         monitors => monitors::series(run.summary.as_ref().map_or(&[], |summary| &summary.monitors)),
         metrics => report.metrics.iter().map(metric_row).collect::<Vec<_>>(),
@@ -142,28 +151,68 @@ fn phase_names(cycles: &[CycleRecord]) -> Vec<&str> {
     names
 }
 
-fn legend(names: &[&str]) -> Vec<Value> {
-    let entry =
-        |(index, name): (usize, &&str)| context! { name => *name, class => format!("c{}", index % timeline::COLOURS) };
-    names.iter().enumerate().map(entry).collect()
+/// The name of a metric, which may go on in the next line after each of its parts.
+fn breakable(name: &str) -> Value {
+    Value::from_safe_string(escaped(name).replace('.', ".<wbr>"))
 }
 
-/// Drawings over time: durations first, and of the outputs those that drift or changed.
-fn drawn(report: &Report, all: &[Series], before: &[Series]) -> Vec<Value> {
+/// What the strip's colours mean, of those that are there.
+fn strip_legend(run: &RunRecords, marks: &[Mark]) -> Vec<Value> {
+    let ended = |outcome: Outcome| run.passes().any(|pass| pass.outcome == outcome);
+    let marked = |kind: &str| marks.iter().any(|mark| mark.kind == kind);
+    let around = run.setup.iter().chain(&run.cleanup).any(|pass| pass.outcome == Outcome::Succeeded);
+    [
+        ("good", "passed", run.cycles.iter().any(|cycle| cycle.outcome == Outcome::Succeeded)),
+        ("bad", "failed", ended(Outcome::Failed)),
+        ("unknown", "inconclusive", ended(Outcome::Inconclusive)),
+        ("other", "setup and cleanup", around),
+        ("injection", "injected fault", marked(timeline::INJECTION)),
+        ("alert", "alert", marked(timeline::ALERT)),
+    ]
+    .into_iter()
+    .filter(|(_, _, there)| *there)
+    .map(|(class, name, _)| context! { class, name })
+    .collect()
+}
+
+/// What the colours of phases mean.
+fn legend(names: &[&str], rows: &[&CycleRecord]) -> Vec<Value> {
+    let entry =
+        |(index, name): (usize, &&str)| context! { name => *name, class => format!("c{}", index % timeline::COLOURS) };
+    let bad = rows.iter().flat_map(|cycle| &cycle.phases).any(|phase| phase.outcome != Outcome::Succeeded);
+    let outlined = bad.then(|| context! { name => "did not succeed", class => "outlined" });
+    names.iter().enumerate().map(entry).chain(outlined).collect()
+}
+
+/// What is to be seen of metrics over the cycles.
+#[derive(Default)]
+struct OverTime {
+    /// Drawings.
+    drawn: Vec<Value>,
+    /// What was the same in all cycles, of the baseline as well: a drawing would show nothing.
+    steady: Vec<Value>,
+}
+
+fn over_time(report: &Report, all: &[Series], before: &[Series]) -> OverTime {
     let before: BTreeMap<&str, &Series> = before.iter().map(|series| (series.name.as_str(), series)).collect();
     let metrics: BTreeMap<&str, &MetricReport> = report.metrics.iter().map(|it| (it.name.as_str(), it)).collect();
     let with_figures = all.iter().filter_map(|series| Some((series, *metrics.get(series.name.as_str())?)));
-    with_figures
-        .take(MAX_DRAWN)
-        .map(|(series, metric)| {
-            let old = before.get(series.name.as_str()).copied();
-            context! {
+    let mut over_time = OverTime::default();
+    for (series, metric) in with_figures {
+        let old = before.get(series.name.as_str()).copied();
+        let mut values = series.values.iter().chain(old.iter().flat_map(|old| &old.values));
+        if values.all(|value| (value - metric.max).abs() < f64::EPSILON) {
+            let value = words::value(metric.max, &metric.unit);
+            over_time.steady.push(context! { name => &series.name, value });
+        } else if over_time.drawn.len() < MAX_DRAWN {
+            over_time.drawn.push(context! {
                 name => &series.name,
                 plot => Value::from_safe_string(plots::over_time(series, metric, old)),
                 drift => words::drift_words(metric),
-            }
-        })
-        .collect()
+            });
+        }
+    }
+    over_time
 }
 
 fn metric_row(metric: &MetricReport) -> Value {

@@ -74,7 +74,7 @@ fn comparison(out: &mut String, report: &Report) {
     line(
         out,
         format_args!(
-            "| metric | before | after | shift | interval (95 %) | A12 | adjusted p | |\n| --- | ---: | ---: | ---: | --- | ---: | ---: | --- |"
+            "| metric | before | after | shift | interval (95 %) | A12 | adjusted p | verdict |\n| --- | ---: | ---: | ---: | --- | ---: | ---: | --- |"
         ),
     );
     for row in baseline.metrics.iter().take(MAX_ROWS) {

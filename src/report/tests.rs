@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    api::status::{Outcome, RunPhase},
+    api::status::{Outcome, OutputValue, RunPhase, StepState},
     results::{RecordPart, RecordText, StoredRecord},
 };
 
@@ -48,6 +48,16 @@ fn what_changed_is_said_and_what_did_not_is_not() {
     let drift = |name: &str| report.metrics.iter().find(|metric| metric.name == name).unwrap().drift;
     assert_eq!(drift("steps.load.outputs.memoryMiB").direction, DriftDirection::Rising);
     assert_eq!(drift("phases.verify").direction, DriftDirection::Steady);
+}
+
+#[test]
+fn runs_too_short_to_be_compared_are_not_called_alike() {
+    let short = Shape { cycles: 2, outputs: 1, ..Shape::default() };
+    let (report, ..) = made(short, Some(Shape { seed: 3, ..short }));
+    assert_eq!(
+        super::words::findings(&report),
+        ["No metric was shown to differ from last-week: 5 had too few values."]
+    );
 }
 
 #[test]
@@ -205,6 +215,41 @@ fn alerts_monitors_and_the_manifest_are_shown() {
     quiet.summary.as_mut().unwrap().alerts.clear();
     let page = super::files(&report(&quiet, None), &quiet, None).unwrap();
     assert!(!file(&page, "report.html").contains("<h2>Alerts</h2>"));
+}
+
+#[test]
+fn a_legend_names_what_is_there_and_nothing_is_drawn_that_would_show_nothing() {
+    let legend = |html: &str, name: &str| html.contains(&format!("</i>{name}</span>"));
+    let (_, mut records, files_of_bad) = made(BAD, None);
+    let html = file(&files_of_bad, "report.html");
+    for name in ["passed", "failed", "setup and cleanup", "injected fault", "alert", "did not succeed"] {
+        assert!(legend(html, name), "{name}");
+    }
+    assert!(!legend(html, "inconclusive") && !html.contains("The same in all cycles"));
+    for cycle in &mut records.cycles {
+        (cycle.outcome, cycle.failure) = (Outcome::Succeeded, None);
+        for phase in &mut cycle.phases {
+            phase.outcome = Outcome::Succeeded;
+            phase.steps.retain(|step| step.kind.as_deref() != Some("inject"));
+            for step in &mut phase.steps {
+                (step.state, step.outcome) = (StepState::Succeeded, Some(Outcome::Succeeded));
+                if let Some(errors) = step.outputs.get_mut("errors") {
+                    *errors = OutputValue::Number(0.0);
+                }
+            }
+        }
+    }
+    records.summary.as_mut().unwrap().alerts.clear();
+    let files = files(&report(&records, None), &records, None).unwrap();
+    let html = file(&files, "report.html");
+    for name in ["failed", "injected fault", "alert", "did not succeed"] {
+        assert!(!legend(html, name), "{name}");
+    }
+    assert!(html.contains("The same in all cycles, and not drawn: steps.load.outputs.errors 0."));
+    assert!(
+        html.contains(r#"<th scope="row">steps.<wbr>load.<wbr>outputs.<wbr>errors</th>"#),
+        "it has a row in the table"
+    );
 }
 
 #[test]

@@ -23,8 +23,9 @@ pub(super) const MAX_ROWS: usize = 40;
 /// Colours of phases; more phases begin again.
 pub(super) const COLOURS: usize = 8;
 
-const INJECTION: &str = "injection";
-const ALERT: &str = "alert";
+/// The kinds of marks.
+pub(super) const INJECTION: &str = "injection";
+pub(super) const ALERT: &str = "alert";
 /// Where each kind of mark is on the strip.
 const LANES: [(&str, &str, f64); 2] = [(INJECTION, "faults", 62.0), (ALERT, "alerts", 78.0)];
 

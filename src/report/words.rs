@@ -164,12 +164,17 @@ pub fn findings(report: &Report) -> Vec<String> {
             )
         }));
         if changed.is_empty() {
-            let same = baseline.metrics.iter().filter(|row| row.verdict == ChangeVerdict::Same).count();
-            found.push(format!(
-                "No metric was shown to differ from {}; of {} that were compared, {same} did not move by as much as matters.",
-                baseline.run.name,
-                baseline.metrics.len()
-            ));
+            let count = |verdict| baseline.metrics.iter().filter(|row| row.verdict == verdict).count();
+            let parts = [
+                (ChangeVerdict::Same, "did not move by as much as matters"),
+                (ChangeVerdict::Unclear, "can't be told"),
+                (ChangeVerdict::InsufficientData, "had too few values"),
+            ];
+            let parts = parts.map(|(verdict, what)| (count(verdict), what));
+            let parts: Vec<String> =
+                parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+            let parts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+            found.push(format!("No metric was shown to differ from {}{parts}.", baseline.run.name));
         }
     }
     let drifting = report.metrics.iter().filter_map(drifting);
