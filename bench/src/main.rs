@@ -4,13 +4,16 @@
 //! Progress and missed goals go to stderr; the last line on stdout is one JSON object with the figures.
 
 mod analysis;
+mod browser;
 mod cluster;
 mod figures;
 mod fleet;
 mod growth;
 mod operator;
 mod proxy;
+mod records;
 mod recovery;
+mod report;
 mod requests;
 mod scale;
 mod start;
@@ -41,6 +44,15 @@ enum Alone {
         /// Cycles of the run and of its baseline (default 10,000).
         #[arg(long)]
         cycles: Option<u64>,
+    },
+    /// A report's page in a browser.
+    Report {
+        /// Chromium's binary.
+        #[arg(long)]
+        chromium: PathBuf,
+        /// Where the pages are written.
+        #[arg(long)]
+        folder: PathBuf,
     },
 }
 
@@ -90,6 +102,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let figures = match Arguments::parse() {
         Arguments { alone: Some(Alone::Analysis { cycles }), .. } => analysis::measure(cycles),
+        Arguments { alone: Some(Alone::Report { chromium, folder }), .. } => report::measure(&chromium, &folder),
         Arguments { options: Some(options), .. } => run(options).await,
         Arguments { alone: None, options: None } => {
             Arguments::command().error(ErrorKind::MissingRequiredArgument, "name a bench").exit()

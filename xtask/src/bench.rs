@@ -5,17 +5,24 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{cluster, kubectl::Kubectl, operator, operator_image, workspace};
+use crate::{cluster, kubectl::Kubectl, operator, operator_image, tools, workspace};
 
 /// The benches, in the order in which they run.
-const BENCHES: [&str; 8] = [ANALYSIS, "start", "step-latency", "throughput", "requests", "growth", "scale", "recovery"];
-/// The one that needs no cluster.
+const BENCHES: [&str; 9] =
+    [ANALYSIS, REPORT, "start", "step-latency", "throughput", "requests", "growth", "scale", "recovery"];
+/// Those that need no cluster.
 const ANALYSIS: &str = "analysis";
+const REPORT: &str = "report";
+
+/// Whether a bench needs a cluster.
+fn needs_cluster(name: &str) -> bool {
+    ![ANALYSIS, REPORT].contains(&name)
+}
 
 /// What is measured, and where.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One of analysis, start, step-latency, throughput, requests, growth, scale, recovery; all when absent.
+    /// One of analysis, report, start, step-latency, throughput, requests, growth, scale, recovery; all when absent.
     name: Option<String>,
     /// The cluster; it is started if need be, and stays.
     #[arg(long, default_value = "bench")]
@@ -48,12 +55,12 @@ pub fn run(options: &Options) -> Result<()> {
         &["build", "--quiet", "--release", "--package", "soak-operator", "--package", "soak-bench"],
         &[],
     )?;
-    let cluster = if names == [ANALYSIS] {
-        None
-    } else {
+    let cluster = if names.iter().any(|name| needs_cluster(name)) {
         let cluster = cluster::up(&cluster::Options::named(&options.cluster))?;
         operator::install_crds(&Kubectl::new(&cluster.kubectl, &cluster.kubeconfig))?;
         Some(cluster)
+    } else {
+        None
     };
     let mut lines = Vec::new();
     for name in names {
@@ -76,16 +83,19 @@ fn measure(name: &str, cluster: Option<&cluster::Running>, options: &Options) ->
     let release = workspace::target().join("release");
     let mut command = Command::new(release.join("soak-bench"));
     command.arg(name);
-    if let Some(cluster) = cluster.filter(|_| name != ANALYSIS) {
+    if let Some(cluster) = cluster.filter(|_| needs_cluster(name)) {
         command.arg("--kubeconfig").arg(&cluster.kubeconfig).arg("--operator").arg(release.join("soak-operator"));
     }
     if name == "start" && !options.no_image {
         command.arg("--image").arg(operator_image::build(workspace::Profile::Release)?.tar);
     }
-    if let Some(runs) = options.runs.filter(|_| name != ANALYSIS) {
+    if name == REPORT {
+        command.arg("--chromium").arg(tools::chromium()?).arg("--folder").arg(workspace::target().join("bench-report"));
+    }
+    if let Some(runs) = options.runs.filter(|_| needs_cluster(name)) {
         command.args(["--runs", &runs.to_string()]);
     }
-    if let Some(cycles) = options.cycles {
+    if let Some(cycles) = options.cycles.filter(|_| name != REPORT) {
         command.args(["--cycles", &cycles.to_string()]);
     }
     let output =
