@@ -28,7 +28,8 @@ const TIMES: &str = "new Promise(told => {
 pub struct Seen {
     /// From the start of the navigation to the end of the load event.
     pub loaded: Duration,
-    /// From there to the first paint with content; of a page without any, to the end of the load event.
+    /// From the start of the navigation to the first paint, which may come before the page is complete; of a page without any, to the
+    /// end of the load event.
     pub painted: Duration,
     /// What it has said on its console.
     pub complaints: Vec<String>,

@@ -32,7 +32,7 @@ const STRETCHES: u16 = 120;
 /// A run of so many cycles of which one in a hundred fails, without a summary.
 pub fn plain(cycles: u64, seed: u64) -> RunRecords {
     let mut noise = Noise(seed);
-    let run = RunRef { name: "bench".into(), namespace: "bench".into(), uid: seed.to_string(), attempt: 1 };
+    let run = RunRef { name: format!("bench-{seed}"), namespace: "bench".into(), uid: seed.to_string(), attempt: 1 };
     let cycles = (1..=cycles).filter_map(|number| u32::try_from(number).ok());
     RunRecords { cycles: cycles.map(|number| cycle(&run, number, &mut noise)).collect(), run, ..RunRecords::default() }
 }
