@@ -177,7 +177,8 @@ pub(super) fn phases(cycles: &[&CycleRecord], names: &[&str], marks: &[Mark]) ->
         let end = cycle.finished_at.unwrap_or(cycle.started_at);
         for mark in marks.iter().filter(|mark| mark.from <= end && mark.to >= cycle.started_at) {
             let at = |time: DateTime<Utc>| scale.at((time - cycle.started_at).as_seconds_f64());
-            let (x, to) = (at(mark.from), at(mark.to));
+            // What goes on after the cycle is drawn in the rows of the next ones.
+            let (x, to) = (at(mark.from), at(mark.to.min(end)));
             svg.rect(&format!("mark {}", mark.kind), (x, y + 11.0), ((to - x).max(2.0), 4.0), &mark.name);
         }
     }
