@@ -59,7 +59,7 @@ enum Command {
     },
     /// The fault campaign: the operator behind a proxy that misbehaves, and a checker of what came of it.
     Faults(faults::Options),
-    /// Change the engine in many small ways and tell which changes no test notices; needs cargo-mutants.
+    /// Change the engine in many small ways and tell which changes no test notices; the last line is JSON.
     Mutants(mutants::Options),
     /// Measure a release build against what the cluster can do at all; the last line is JSON.
     Bench(bench::Options),
