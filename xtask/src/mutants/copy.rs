@@ -19,6 +19,9 @@ const NEEDED: [&str; 7] =
 const LIBRARY: &str = "//! The engine, and what it may use.\n\
     pub mod analysis;\npub mod api;\npub mod engine;\nmod switches;\n";
 
+/// It is compiled once and run thousands of times. Checks of overflow stay.
+const OPTIMIZED: &str = "\n[profile.dev.package.soak-operator]\nopt-level = 1\n";
+
 /// A package of the engine and what it may use, in a folder of its own.
 pub struct Copy {
     pub folder: PathBuf,
@@ -119,7 +122,7 @@ fn manifest(whole: &str, source: &str) -> Result<String> {
             text.push('\n');
         }
     }
-    Ok(text)
+    Ok(text + OPTIMIZED)
 }
 
 fn copy_all(from: &Path, to: &Path, source: &mut String) -> Result<()> {

@@ -133,7 +133,7 @@ fn all_in_one(copy: &Copy, all: &[Mutant], memory: &Path) -> Result<(Program, BT
     copy.write("src/mutant.rs", &run::switch(highest))?;
     let library = copy.read("src/lib.rs")?;
     let allowed = "#![allow(warnings, arithmetic_overflow, unconditional_panic, overflowing_literals)]";
-    copy.write("src/lib.rs", &format!("{allowed}\npub mod mutant;\n{library}"))?;
+    copy.write("src/lib.rs", &format!("{allowed}\n{library}pub mod mutant;\n"))?;
 
     let known = fs::read_to_string(memory).unwrap_or_default();
     let known: BTreeSet<&str> = known.lines().collect();

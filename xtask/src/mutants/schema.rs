@@ -2,7 +2,8 @@
 //!
 //! "Mutant schemata" (Untch, Offutt, Harrold: Mutation analysis using mutant schemata, ISSTA 1993): instead of one
 //! program for each change, one is compiled in which each changed place asks which change is the active one. Operands
-//! stay where they are and are evaluated once, so changes within changes compose.
+//! stay where they are and are evaluated once, so changes within changes compose. An operator is replaced between its own
+//! operands: of `a && b && c` comes `(a || b) && c`, where the changed text would read `a || (b && c)`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
