@@ -1,6 +1,7 @@
 //! The engine as a package of its own, and what the compiler says about it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -37,18 +38,22 @@ pub struct Complaint {
 }
 
 impl Copy {
-    /// Makes it anew.
-    pub fn new(folder: PathBuf) -> Result<Self> {
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        let mut source = String::new();
+    /// Brings it up to date, but for files that are `written` otherwise. What is as it was keeps its time, so that nothing
+    /// is built anew for it.
+    pub fn new(folder: PathBuf, written: &BTreeSet<String>) -> Result<Self> {
+        let mut texts = BTreeMap::new();
         for path in NEEDED {
-            copy_all(&workspace::root().join(path), &folder.join(path), &mut source)?;
+            gather(&workspace::root().join(path), path, &mut texts)?;
         }
-        fs::write(folder.join("src/lib.rs"), LIBRARY)?;
-        fs::write(folder.join("Cargo.toml"), manifest(&workspace::read("Cargo.toml")?, &source)?)?;
-        Ok(Self { folder, source })
+        let source: String =
+            texts.iter().filter(|(path, _)| path.ends_with(".rs")).map(|(_, text)| text.as_str()).collect();
+        texts.insert("Cargo.toml".into(), manifest(&workspace::read("Cargo.toml")?, &source)?);
+        texts.insert("src/lib.rs".into(), LIBRARY.into());
+        let copy = Self { folder, source };
+        for (path, text) in texts.iter().filter(|(path, _)| !written.contains(*path)) {
+            copy.write(path, text)?;
+        }
+        Ok(copy)
     }
 
     pub fn read(&self, file: &str) -> Result<String> {
@@ -58,6 +63,12 @@ impl Copy {
 
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         let path = self.folder.join(file);
+        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
         fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))
     }
 
@@ -125,21 +136,16 @@ fn manifest(whole: &str, source: &str) -> Result<String> {
     Ok(text + OPTIMIZED)
 }
 
-fn copy_all(from: &Path, to: &Path, source: &mut String) -> Result<()> {
+/// Reads a file, or all files of a folder, by their paths in the checkout.
+fn gather(from: &Path, path: &str, texts: &mut BTreeMap<String, String>) -> Result<()> {
     if !from.is_dir() {
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::copy(from, to).with_context(|| format!("{} can't be copied", from.display()))?;
-        if from.extension().is_some_and(|extension| extension == "rs") {
-            source.push_str(&fs::read_to_string(from)?);
-        }
+        let text = fs::read_to_string(from).with_context(|| format!("{} can't be read", from.display()))?;
+        texts.insert(path.to_owned(), text);
         return Ok(());
     }
-    let mut names = fs::read_dir(from)?.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
-    names.sort();
-    for name in names {
-        copy_all(&from.join(&name), &to.join(&name), source)?;
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        gather(&from.join(&name), &format!("{path}/{}", name.to_string_lossy()), texts)?;
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
     let folder = workspace::target().join("mutants");
-    let (plain, switched) = (Copy::new(folder.join("engine"))?, Copy::new(folder.join("schema"))?);
+    let plain = Copy::new(folder.join("engine"), &BTreeSet::new())?;
     let all = list::of(&plain.folder)?;
     let chosen = chosen(&all, options)?;
     let mut digests = BTreeMap::new();
@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut ledger = Ledger::open(&path, &all, digests, plain.digest())?;
 
-    let (program, inside) = all_in_one(&switched, &all, &folder.join("refused.txt"))?;
+    let (program, inside) = all_in_one(&plain, &folder, &all)?;
     eprintln!("{} of {} changes are in the schema; the tests run without a change", inside.len(), all.len());
     let tests = program.tests()?;
     let seconds: f64 = tests.iter().map(|test| test.seconds).sum();
@@ -121,21 +121,24 @@ fn chosen<'a>(all: &'a [Mutant], options: &Options) -> Result<Vec<&'a Mutant>> {
 }
 
 /// Builds the one program; what the compiler refuses is left out. Which that was is kept in a file for the next time.
-fn all_in_one(copy: &Copy, all: &[Mutant], memory: &Path) -> Result<(Program, BTreeSet<u32>)> {
+fn all_in_one(plain: &Copy, folder: &Path, all: &[Mutant]) -> Result<(Program, BTreeSet<u32>)> {
     let mut files: BTreeMap<&str, (String, Vec<&Mutant>)> = BTreeMap::new();
     for mutant in all {
         if !files.contains_key(mutant.file.as_str()) {
-            files.insert(&mutant.file, (copy.read(&mutant.file)?, Vec::new()));
+            files.insert(&mutant.file, (plain.read(&mutant.file)?, Vec::new()));
         }
         files.entry(&mutant.file).and_modify(|(_, mutants)| mutants.push(mutant));
     }
+    let mut written: BTreeSet<String> = files.keys().map(|file| (*file).to_owned()).collect();
+    written.insert("src/lib.rs".into());
+    let copy = Copy::new(folder.join("schema"), &written)?;
     let highest = all.last().map_or(0, |mutant| mutant.number);
     copy.write("src/mutant.rs", &run::switch(highest))?;
-    let library = copy.read("src/lib.rs")?;
     let allowed = "#![allow(warnings, arithmetic_overflow, unconditional_panic, overflowing_literals)]";
-    copy.write("src/lib.rs", &format!("{allowed}\n{library}pub mod mutant;\n"))?;
+    copy.write("src/lib.rs", &format!("{allowed}\n{}pub mod mutant;\n", plain.read("src/lib.rs")?))?;
 
-    let known = fs::read_to_string(memory).unwrap_or_default();
+    let memory = folder.join("refused.txt");
+    let known = fs::read_to_string(&memory).unwrap_or_default();
     let known: BTreeSet<&str> = known.lines().collect();
     let mut refused: BTreeSet<u32> =
         all.iter().filter(|mutant| known.contains(mutant.name.as_str())).map(|mutant| mutant.number).collect();
@@ -150,7 +153,7 @@ fn all_in_one(copy: &Copy, all: &[Mutant], memory: &Path) -> Result<(Program, BT
         let complaints = match copy.build()? {
             Ok(binary) => {
                 let names = all.iter().filter(|mutant| refused.contains(&mutant.number));
-                fs::write(memory, names.flat_map(|mutant| [&mutant.name, "\n"]).collect::<String>())?;
+                fs::write(&memory, names.flat_map(|mutant| [&mutant.name, "\n"]).collect::<String>())?;
                 let inside = schemata.values().flat_map(|schema| schema.inside.iter().copied()).collect();
                 return Ok((Program { binary, folder: copy.folder.clone() }, inside));
             }

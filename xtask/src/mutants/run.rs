@@ -20,14 +20,14 @@ const QUICK: f64 = 1.0;
 /// the machine is does not matter then.
 const PATIENCE: (f64, f64) = (3.0, 5.0);
 /// A test that waits instead of working is given up after so many times as long.
-const WAITING: u32 = 20;
+const WAITING: u32 = 100;
 /// A change may make a loop fill the memory. In KiB of address space.
 const MEMORY: &str = "4194304";
 
 /// A test of the engine.
 pub struct Test {
     pub name: String,
-    /// How long it takes alone without a change.
+    /// How long it keeps a processor busy, alone and without a change.
     pub seconds: f64,
     /// The changes that it reaches: no other can make a difference to it.
     pub reached: BTreeSet<u32>,
@@ -51,15 +51,12 @@ pub struct Program {
 }
 
 impl Program {
-    fn command(&self, seconds: u64) -> Command {
+    /// A shell that sets limits and then does `rest`, where `$@` is the binary with arguments that are still to come.
+    fn command(&self, seconds: u64, rest: &str) -> Command {
+        let script = format!("ulimit -c 0 && ulimit -v \"$0\" && ulimit -S -t \"$1\" && shift && {rest}");
         let mut command = Command::new("sh");
         command
-            .args([
-                "-c",
-                "ulimit -c 0 && ulimit -v \"$0\" && ulimit -S -t \"$1\" && shift && exec \"$@\"",
-                MEMORY,
-                &seconds.to_string(),
-            ])
+            .args(["-c", &script, MEMORY, &seconds.to_string()])
             .arg(&self.binary)
             .args(["--test-threads", "1", "--exact"])
             .current_dir(&self.folder)
@@ -90,12 +87,13 @@ impl Program {
     fn reach(&self, name: &str) -> Result<Test> {
         let file = self.folder.join("reached.txt");
         fs::write(&file, "")?;
-        let began = Instant::now();
-        let output = self.command(3_600).arg(name).env("MUTANT_REACHED", &file).output()?;
-        let seconds = began.elapsed().as_secs_f64();
+        // The last line that the shell tells is the time that its children took of a processor.
+        let output = self.command(3_600, "{ \"$@\" && times; }").arg(name).env("MUTANT_REACHED", &file).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            bail!("{name} fails without a change: {}", String::from_utf8_lossy(&output.stdout));
+            bail!("{name} fails without a change: {said}");
         }
+        let seconds = said.lines().last().and_then(spent).context("the shell tells no times")?;
         let reached = fs::read_to_string(&file)?.lines().filter_map(|line| line.parse().ok()).collect();
         Ok(Test { name: name.to_owned(), seconds, reached })
     }
@@ -121,7 +119,7 @@ impl Program {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred seconds")]
         let seconds = seconds as u64;
         let mut child = self
-            .command(seconds)
+            .command(seconds, "exec \"$@\"")
             .args(tests.iter().map(|test| &test.name))
             .env("MUTANT", number.to_string())
             .spawn()
@@ -140,6 +138,16 @@ impl Program {
             None => End::Caught(format!("{status}")),
         })
     }
+}
+
+/// The seconds in a line of the shell's `times`: `0m1.20s 0m0.05s`.
+fn spent(line: &str) -> Option<f64> {
+    line.split_whitespace()
+        .map(|part| {
+            let (minutes, seconds) = part.strip_suffix('s')?.split_once('m')?;
+            Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+        })
+        .sum()
 }
 
 /// Reads what the tests say until one fails, or they end.
@@ -193,6 +201,12 @@ mod tests {
     #[test]
     fn the_first_failure_ends_a_run_that_would_go_on() {
         assert_eq!(judged("echo 'test a ... FAILED'; exec sleep 1000"), End::Caught("a".into()));
+    }
+
+    #[test]
+    fn the_time_of_the_processor_is_read() {
+        assert_eq!(spent("1m1.25s 0m0.50s"), Some(61.75));
+        assert_eq!(spent("test a ... ok"), None);
     }
 
     #[test]
