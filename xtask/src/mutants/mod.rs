@@ -85,8 +85,11 @@ pub fn run(options: &Options) -> Result<()> {
     eprintln!("{} tests pass without a change, in {seconds:.0} s one by one", tests.len());
 
     let open: Vec<&Mutant> = chosen.iter().filter(|mutant| ledger.get(mutant.number).is_none()).copied().collect();
-    let (within, without): (Vec<&Mutant>, Vec<&Mutant>) =
+    let (mut within, without): (Vec<&Mutant>, Vec<&Mutant>) =
         open.into_iter().partition(|mutant| inside.contains(&mutant.number));
+    // In a random order that is always the same (Knuth's multiplicative hash), so that what a run has judged when it is
+    // broken off is a fair sample.
+    within.sort_by_key(|mutant| mutant.number.wrapping_mul(2_654_435_761));
     let jobs = options.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     judge_within(&program, &within, &tests, jobs, &mut ledger)?;
     judge_alone(&plain, &without, &tests, &mut ledger)?;
