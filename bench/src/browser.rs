@@ -1,4 +1,4 @@
-//! A real browser, told what to do by its DevTools protocol over two pipes.
+//! A real browser, told what to do by its debugging protocol over two pipes.
 
 use std::{
     fs,

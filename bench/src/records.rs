@@ -166,7 +166,9 @@ fn add_events(cycle: &mut CycleRecord, slower: f64) {
         (step.state, step.outcome, step.exit_code) = (StepState::Failed, Some(Outcome::Failed), Some(3));
         (step.reason, step.message) = (failure.reason.clone(), failure.message.clone());
         step.pod = Some(format!("bench-load-c{}", cycle.cycle));
-        let text = (1..=50).map(|line| format!("key k-{line:03}: expected {}, found nothing\n", cycle.cycle)).collect();
+        let lines: Vec<String> =
+            (1..=50).map(|line| format!("key k-{line:03}: expected {}, found nothing", cycle.cycle)).collect();
+        let text = lines.join("\n");
         step.log = Some(LogRecord { file: None, text, truncated: true, bytes: 20_000 });
         cycle.failure = Some(failure);
     }

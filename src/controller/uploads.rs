@@ -265,12 +265,13 @@ mod tests {
         uploads.start("pod", of(1), |told| async move { drop(store(&told, 7, &source).await) });
         uploads.start("reads", of(2), |told| async move {
             let _told = told;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
         assert!(uploads.stored(1, record(3), short).await.is_ok(), "there is nothing of it");
         assert!(uploads.stored(1, record(2), short).await.is_ok(), "what is not read yet is in no record");
         assert!(uploads.stored(2, record(1), short).await.is_ok(), "of another attempt of the run");
+        assert!(uploads.ended("pod", false, long).await.is_some(), "it is read at once");
         let missing = uploads.stored(1, record(1), short).await.unwrap_err().to_string();
         assert!(missing.contains("pod pod") && missing.contains("it is out"), "{missing}");
         // By now the pause is longer than this test may take.

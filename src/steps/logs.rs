@@ -105,7 +105,7 @@ pub async fn whole(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<Wh
 pub async fn artifacts(cluster: &Cluster, run: &RunIdentity, pod: &str, limit: usize) -> Result<Vec<u8>, ApiFailure> {
     let read = async {
         let mut log = Vec::new();
-        let stream = open(cluster, run, pod, artifacts_container(), false).await?;
+        let stream = open(cluster, run, pod, Some(ARTIFACTS_CONTAINER.into()), false).await?;
         stream.take(limit as u64).read_to_end(&mut log).await.map_err(kube::Error::ReadEvents)?;
         Ok(log)
     };
@@ -114,11 +114,7 @@ pub async fn artifacts(cluster: &Cluster, run: &RunIdentity, pod: &str, limit: u
 
 /// What that container prints until it ends, also while its pod is being deleted.
 pub async fn artifacts_stream(cluster: &Cluster, run: &RunIdentity, pod: &str) -> Result<LogStream, ApiFailure> {
-    within(READ_LIMIT, open(cluster, run, pod, artifacts_container(), true)).await
-}
-
-fn artifacts_container() -> Option<String> {
-    Some(ARTIFACTS_CONTAINER.into())
+    within(READ_LIMIT, open(cluster, run, pod, Some(ARTIFACTS_CONTAINER.into()), true)).await
 }
 
 /// The log of a pod's first container from its beginning, which ends when the container does.

@@ -45,8 +45,8 @@ impl Copy {
         for path in NEEDED {
             gather(&workspace::root().join(path), path, &mut texts)?;
         }
-        let source: String =
-            texts.iter().filter(|(path, _)| path.ends_with(".rs")).map(|(_, text)| text.as_str()).collect();
+        let is_rust = |path: &String| Path::new(path).extension().is_some_and(|it| it == "rs");
+        let source: String = texts.iter().filter(|(path, _)| is_rust(path)).map(|(_, text)| text.as_str()).collect();
         texts.insert("Cargo.toml".into(), manifest(&workspace::read("Cargo.toml")?, &source)?);
         texts.insert("src/lib.rs".into(), LIBRARY.into());
         let copy = Self { folder, source };

@@ -306,14 +306,12 @@ impl<'ast> Visit<'ast> for Places<'_> {
 
 /// One line for each change, so that an error of the compiler tells which it is about.
 fn alternatives(mutants: &[&Mutant], value: impl Fn(&str) -> String) -> String {
-    mutants
-        .iter()
-        .map(|mutant| {
-            // A value that takes several lines would not.
-            let value = value(&mutant.replacement).replace('\n', " ");
-            format!("\nif {SWITCH}{}) {{ {value} }} else", mutant.number)
-        })
-        .collect()
+    mutants.iter().fold(String::new(), |mut text, mutant| {
+        // A value that takes several lines would not.
+        let value = value(&mutant.replacement).replace('\n', " ");
+        let _ = write!(text, "\nif {SWITCH}{}) {{ {value} }} else", mutant.number);
+        text
+    })
 }
 
 fn range(of: &impl Spanned) -> Range<usize> {
