@@ -200,27 +200,15 @@ impl Specs {
 
 impl From<ReadMetadata> for ObjectMeta {
     fn from(read: ReadMetadata) -> Self {
-        let ReadMetadata {
-            name,
-            namespace,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
-            finalizers,
-            owner_references: _,
-            annotations: _,
-        } = read;
         Self {
-            name,
-            namespace,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
-            finalizers,
+            name: read.name,
+            namespace: read.namespace,
+            uid: read.uid,
+            resource_version: read.resource_version,
+            generation: read.generation,
+            creation_timestamp: read.creation_timestamp,
+            deletion_timestamp: read.deletion_timestamp,
+            finalizers: read.finalizers,
             ..Self::default()
         }
     }

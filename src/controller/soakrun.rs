@@ -225,12 +225,7 @@ impl Visit<'_> {
     async fn write(&mut self) -> Result<(), ReconcileError> {
         let asked = Instant::now();
         let written = write::status(&self.shell.client, &self.run).await;
-        let outcome = match &written {
-            Ok(_) => StatusWrite::Ok,
-            Err(error) if is_conflict(error) => StatusWrite::Conflict,
-            Err(_) => StatusWrite::Error,
-        };
-        self.shell.metrics.status_written(outcome);
+        self.shell.metrics.status_written(outcome(&written));
         self.written(written.map_err(api_error)?, asked);
         Ok(())
     }
@@ -302,6 +297,15 @@ pub fn forget(shell: &Shell, run: &SoakRun) -> Action {
     shell.memories.forget(&run.uid().unwrap_or_default());
     shell.metrics.forget_run(&run.namespace().unwrap_or_default(), &run.name_any());
     Action::await_change()
+}
+
+/// How a write of a status is counted.
+pub(super) fn outcome<T>(written: &kube::Result<T>) -> StatusWrite {
+    match written {
+        Ok(_) => StatusWrite::Ok,
+        Err(error) if is_conflict(error) => StatusWrite::Conflict,
+        Err(_) => StatusWrite::Error,
+    }
 }
 
 pub(super) fn is_conflict(error: &kube::Error) -> bool {

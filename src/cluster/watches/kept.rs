@@ -27,11 +27,12 @@ impl Kept {
             annotations.remove(LAST_APPLIED);
         }
         object.types.get_or_insert_with(|| types.clone());
+        if as_tree {
+            return Self::Tree(Arc::new(object));
+        }
         match serde_json::to_string(&object) {
-            Ok(text) if !as_tree => {
-                Self::Text { text: text.into(), version: object.metadata.resource_version.map(Into::into) }
-            }
-            _ => Self::Tree(Arc::new(object)),
+            Ok(text) => Self::Text { text: text.into(), version: object.metadata.resource_version.map(Into::into) },
+            Err(_) => Self::Tree(Arc::new(object)),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::{
     api::{FailureInjection, FailureInjectionStatus, names},
     engine::injection::{self, Health, InjectionDecision, InjectionPlan, InjectionSeen},
     faults::{self, InjectionIdentity},
-    telemetry::{ErrorClass, StatusWrite},
+    telemetry::ErrorClass,
 };
 
 use super::{Shell, soakrun::ReconcileError};
@@ -217,11 +217,7 @@ impl Visit<'_> {
         let journaled = before.journal.is_empty() && !status.journal.is_empty();
         self.injection.status = Some(status);
         let written = write::status(&self.all.shell.client, &self.injection).await;
-        self.all.shell.metrics.status_written(match &written {
-            Ok(_) => StatusWrite::Ok,
-            Err(error) if super::soakrun::is_conflict(error) => StatusWrite::Conflict,
-            Err(_) => StatusWrite::Error,
-        });
+        self.all.shell.metrics.status_written(super::soakrun::outcome(&written));
         self.injection.metadata = written.map_err(super::soakrun::api_error)?;
         self.memory.written(self.injection.clone());
         self.confirmed = true;

@@ -119,8 +119,9 @@ impl Visit<'_> {
 
     /// Has the server try a run, and looks whether the account may do what it will have to.
     async fn try_template(&self) -> Result<(), Problem> {
-        let name = self.schedule.run_name(chrono::Utc::now());
-        let manifest = self.schedule.run(&name, Some(chrono::Utc::now()));
+        let now = chrono::Utc::now();
+        let name = self.schedule.run_name(now);
+        let manifest = self.schedule.run(&name, Some(now));
         match self.target(&name)?.create(&manifest, WriteMode::DryRun).await {
             Ok(_) => {}
             Err(failure) if failure.class == Class::AlreadyExists => {}

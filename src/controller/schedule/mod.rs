@@ -29,7 +29,7 @@ use tracing::{Instrument, info_span, warn};
 use crate::{
     api::{SoakSchedule, SoakScheduleStatus, names},
     engine::schedule::{self, RunSeen, ScheduleDecision, ScheduleSeen},
-    telemetry::{ErrorClass, ScheduleState, StatusWrite},
+    telemetry::{ErrorClass, ScheduleState},
 };
 
 use super::{Shell, cached::CachedRun, soakrun::ReconcileError};
@@ -255,11 +255,7 @@ impl Visit<'_> {
         let parameters =
             PostParams { field_manager: Some(names::OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
         let written = api.replace_status(&self.schedule.name_any(), &parameters, &self.schedule).await;
-        self.all.shell.metrics.status_written(match &written {
-            Ok(_) => StatusWrite::Ok,
-            Err(error) if super::soakrun::is_conflict(error) => StatusWrite::Conflict,
-            Err(_) => StatusWrite::Error,
-        });
+        self.all.shell.metrics.status_written(super::soakrun::outcome(&written));
         match written {
             Ok(stored) => self.schedule.metadata = stored.metadata,
             // It was deleted meanwhile: nothing is made for it any more.
