@@ -85,8 +85,9 @@ impl Copy {
             .args(["test", "--quiet", "--lib", "--no-run", "--message-format", "json"])
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", workspace::target().join("mutants/target"))
-            // Nobody debugs these.
+            // Nobody debugs these, and what they depend on is run as often as they are.
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
             .stderr(Stdio::inherit())
             .output()
             .context("cargo can't be started")?;
