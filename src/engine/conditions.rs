@@ -75,8 +75,7 @@ fn words(plan: Option<&Plan>, status: &SoakRunStatus, context: &Context<'_>) -> 
         return (reason::SUSPENDED.into(), "suspended: no further step begins until spec.suspend is unset".into());
     }
     match status.phase {
-        RunPhase::Pending => (reason::PENDING.into(), String::new()),
-        RunPhase::Validating => match &context.seen.validation {
+        RunPhase::Pending | RunPhase::Validating => match &context.seen.validation {
             Some(super::Validation::NotYet { reason, message }) => {
                 (text::cut(reason, text::REASON), text::cut(message, 1_024))
             }

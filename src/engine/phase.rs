@@ -88,9 +88,6 @@ pub(super) fn advance(
         }
         return;
     }
-    if around.suspended && !phase.steps.iter().any(|status| status.state != StepState::Waiting) {
-        return;
-    }
     if !context.reached(phase.started_at) {
         return;
     }

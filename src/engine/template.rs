@@ -191,6 +191,8 @@ mod tests {
                 {"name": "size", "type": "Integer", "default": "3", "minimum": "1", "maximum": "9", "rule": "value % 2 == 1"},
                 {"name": "pause", "type": "Duration", "default": "1s", "maximum": "1m"},
                 {"name": "mode", "default": "fast", "values": ["fast", "slow"]},
+                {"name": "rate", "type": "Number", "default": "0.5", "rule": "value < 1.5"},
+                {"name": "loud", "type": "Boolean", "default": "false"},
             ],
             "run": {
                 "cycles": 5, "cooldown": "${params.pause}", "parameters": [{"name": "all", "value": "${params.image}-${params.mode}"}],
@@ -241,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn bounds_belong_to_what_is_accepted_and_an_unset_field_may_be_written() {
+        let mut template = good();
+        template.run["abort"] = Value::Null;
+        template.run.as_object_mut().unwrap().remove("abort");
+        template.run["cleanup"] = json!([]);
+        template.run["exclusive"] = Value::Null;
+        template.run["failurePolicy"] = json!({"stopOnFailure": false});
+        template.run["phases"][0]["steps"][0]["background"] = json!(false);
+        for size in ["1", "9"] {
+            let written = json!({"parameters": [{"name": "image", "value": "x"}, {"name": "size", "value": size}]});
+            resolve(&template, &run(&written), &BTreeSet::new()).unwrap();
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let refuse = |template: &SoakTemplateSpec, spec: Value, told: &str| {
             let error = resolve(template, &run(&spec), &emptied(&spec)).unwrap_err().to_string();
@@ -248,12 +265,15 @@ mod tests {
         };
         let with = |name: &str, value: &str| json!({"parameters": [{"name": "image", "value": "x"}, {"name": name, "value": value}]});
         refuse(&good(), json!({"parameters": []}), "parameter image has no default");
-        refuse(&good(), with("sise", "3"), "no parameter sise (it has: image, mode, pause, size)");
+        refuse(&good(), with("sise", "3"), "no parameter sise (it has: image, loud, mode, pause, rate, size)");
         refuse(&good(), with("size", "three"), "size: `three` is not a whole number");
         refuse(&good(), with("size", "11"), "size: `11` is more than 9");
         refuse(&good(), with("size", "0"), "size: `0` is less than 1");
         refuse(&good(), with("size", "4"), "refused by the template's rule");
         refuse(&good(), with("pause", "2m"), "pause: `2m` is more than 1m");
+        refuse(&good(), with("rate", "2"), "rate: `2` is refused by the template's rule");
+        refuse(&good(), with("rate", "fast"), "rate: `fast` is not a number");
+        refuse(&good(), with("loud", "yes"), "loud: `yes` is not true or false");
         refuse(&good(), with("mode", "odd"), "`odd` is none of fast, slow");
         refuse(&template(), json!({}), "the template's spec.run");
         let mut misspelt = good();

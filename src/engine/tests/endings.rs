@@ -70,10 +70,12 @@ fn a_run_that_never_began_is_deleted_without_cleanup() {
     let mut world = World::new(json!({"phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
     world.validation = None;
     world.settle();
+    let writes = world.writes;
     world.delete();
     world.settle();
     assert!(world.gone);
     assert!(world.ever.is_empty());
+    assert_eq!(world.writes, writes, "there is nothing to tell any more");
 }
 
 #[test]
@@ -143,22 +145,6 @@ fn no_cycle_begins_after_the_duration_but_one_that_began_may_end() {
 }
 
 #[test]
-fn a_suspended_run_begins_nothing_and_its_deadlines_wait() {
-    let spec = json!({"phases": [{"name": "work", "timeout": "10s", "steps": [pod("first"), pod("second")]}]});
-    let mut world = World::new(spec);
-    world.settle();
-    world.edit(json!({"suspend": true}));
-    world.settle();
-    world.now += HOUR;
-    world.settle();
-    assert_eq!(world.ever.len(), 1, "the first step ended, the second does not begin");
-    assert_eq!(world.status().reason, "Suspended");
-    world.edit(json!({"suspend": false}));
-    world.go(HOUR);
-    assert_eq!(world.status().phase, RunPhase::Succeeded, "{:#?}", world.status());
-}
-
-#[test]
 fn an_abort_while_suspended_ends_the_run() {
     let mut world = World::new(json!({"phases": phases(&[("work", &["say", "more"])]), "cleanup": [pod("tidy")]}));
     world.settle();
@@ -167,6 +153,7 @@ fn an_abort_while_suspended_ends_the_run() {
     world.edit(json!({"abort": true}));
     world.go(HOUR);
     assert_eq!(world.status().phase, RunPhase::Aborted);
+    assert!(world.status().recent[0].reason.contains("spec.abort was set"), "{}", world.status().recent[0].reason);
     assert!(world.ever.iter().any(|key| key.step == "tidy"));
     assert_eq!(world.status().cycles.inconclusive, 1, "a stopped cycle is no success and no failure");
 }
@@ -180,6 +167,7 @@ fn an_invalid_spec_and_a_missing_right_end_as_failed_and_say_so() {
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Failed, "InvalidSpec"));
     assert!(status.message.starts_with("spec.phases[0].steps[0].wait.until: "), "{}", status.message);
+    assert_eq!((status.attempt, world.warnings.as_slice()), (1, ["InvalidSpec".to_owned()].as_slice()));
 
     let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
     world.validation = Some(Validation::NotYet { reason: "PermissionDenied".into(), message: "create pods".into() });
@@ -242,13 +230,18 @@ fn a_finished_run_is_deleted_when_its_time_to_live_is_over() {
 #[test]
 fn what_a_cycle_applied_goes_with_it_and_what_a_run_applied_with_the_run() {
     let apply = |name: &str, after: &str| json!({"name": name, "apply": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}, "deleteAfter": after}});
-    let spec = json!({"phases": [
+    let spec = json!({"cycles": 2, "cooldown": "1h", "phases": [
         {"name": "work", "steps": [apply("of-phase", "Phase"), apply("of-cycle", "Cycle"), apply("of-run", "Run"), apply("for-ever", "Never")]},
         {"name": "check", "steps": [pod("say")]},
     ]});
     let mut world = World::new(spec);
     world.settle();
     assert_eq!(world.asked_to_release, ["of-phase"]);
+    world.now += TimeDelta::seconds(2);
+    world.settle();
+    assert_eq!(world.status().phase, RunPhase::CoolingDown);
+    assert_eq!(world.asked_to_release, ["of-phase", "of-cycle"]);
+    world.edit(json!({"abort": true}));
     world.go(HOUR);
     assert_eq!(world.asked_to_release, ["of-phase", "of-cycle", "of-run"]);
 }
@@ -284,10 +277,11 @@ fn ten_thousand_cycles_leave_a_small_status_and_the_records_that_are_kept() {
 
 #[test]
 fn the_largest_spec_keeps_its_status_far_below_a_mebibyte() {
-    let steps: Vec<_> = (0..32).map(|index| pod(&format!("{index}-{}", "n".repeat(37)))).collect();
+    let steps =
+        |phase: usize| (0..32).map(|index| pod(&format!("{phase}-{index}-{}", "n".repeat(35)))).collect::<Vec<_>>();
     let all: Vec<_> =
-        (0..8).map(|index| json!({"name": format!("{index}-{}", "p".repeat(37)), "steps": steps})).collect();
-    let mut world = World::new(json!({"phases": all}));
+        (0..8).map(|index| json!({"name": format!("{index}-{}", "p".repeat(37)), "steps": steps(index)})).collect();
+    let mut world = World::new(json!({"cycles": 2, "cooldown": "1h", "phases": all}));
     world.store_works = false;
     for _ in 0..1_000 {
         world.settle();
@@ -298,9 +292,11 @@ fn the_largest_spec_keeps_its_status_far_below_a_mebibyte() {
     }
     let status = world.status();
     assert_eq!(status.current.as_ref().unwrap().phases.iter().map(|phase| phase.steps.len()).sum::<usize>(), 256);
-    assert!(status.metrics.len() <= MAX_METRICS);
     let bytes = serde_json::to_vec(&status).unwrap().len();
     assert!(bytes < 256 * 1_024, "{bytes} bytes");
+    world.store_works = true;
+    world.settle();
+    assert_eq!((world.status().cycles.completed, world.status().metrics.len()), (1, MAX_METRICS));
 }
 
 #[test]
@@ -310,4 +306,139 @@ fn a_clock_that_jumps_back_stops_nothing_for_ever() {
     world.now -= HOUR;
     world.go(DAY);
     assert_eq!(world.status().phase, RunPhase::Succeeded);
+}
+
+#[test]
+fn a_run_that_is_deleted_and_whose_rerun_changes_at_the_same_time_does_not_begin_again() {
+    let mut world = World::new(json!({"exclusive": {"key": "k"}, "phases": phases(&[("work", &["say"])])}));
+    while !world.status().phase.is_final() {
+        world.visit_until(1);
+        world.now += TimeDelta::seconds(1);
+    }
+    assert!(world.run.metadata.finalizers.is_some());
+    world.edit(json!({"rerun": "2"}));
+    world.delete();
+    world.settle();
+    assert_eq!((world.gone, world.status().attempt), (true, 1));
+}
+
+#[test]
+fn a_foreground_deletion_takes_cleanup_pods_with_it_so_none_begins() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]}));
+    world.settle();
+    world.run.metadata.finalizers.get_or_insert_default().push("foregroundDeletion".into());
+    world.delete();
+    world.go(HOUR);
+    assert!(world.gone);
+    assert!(world.ever.iter().all(|key| key.step != "tidy"));
+}
+
+#[test]
+fn cycles_begin_a_cooldown_after_the_one_before() {
+    let mut world = World::new(json!({"cycles": 3, "cooldown": "10s", "phases": phases(&[("work", &["say"])])}));
+    let began = world.now;
+    world.go(HOUR);
+    assert_eq!(world.now - began, TimeDelta::seconds(3 * 2 + 2 * 10));
+    assert!(world.phases.contains(&RunPhase::CoolingDown));
+    assert_eq!(world.notes.iter().filter(|it| *it == "CyclePassed").count(), 3);
+    assert!(world.warnings.is_empty(), "{:?}", world.warnings);
+}
+
+#[test]
+fn a_pass_that_takes_too_long_says_which_and_what_it_was_busy_with() {
+    for (spec, section, what) in [
+        (json!({"cycleTimeout": "1m", "phases": phases(&[("work", &["hang"])])}), Section::Cycle, "the cycle"),
+        (
+            json!({"setupTimeout": "1m", "setup": [pod("hang")], "phases": phases(&[("work", &["say"])])}),
+            Section::Setup,
+            "the setup",
+        ),
+        (
+            json!({"cleanupTimeout": "1m", "cleanup": [pod("hang")], "phases": phases(&[("work", &["say"])])}),
+            Section::Cleanup,
+            "the cleanup",
+        ),
+    ] {
+        let mut world = World::new(spec).fate("hang", &[Fate::Runs]);
+        world.go(HOUR);
+        let status = world.status();
+        assert_eq!(status.phase, RunPhase::Failed, "{section:?}");
+        let told = format!("{what} did not end within 1m; step hang was at work");
+        assert!(status.message.contains(&told) && status.message.contains("Timeout: "), "{}", status.message);
+    }
+}
+
+#[test]
+fn a_rule_decides_what_a_cycle_that_takes_too_long_counts_as() {
+    let mut world = World::new(json!({
+        "cycleTimeout": "1m", "phases": phases(&[("work", &["hang"])]),
+        "failureRules": [{"when": "failure.reason == 'Timeout'", "class": "Transient"}],
+    }))
+    .fate("hang", &[Fate::Runs]);
+    world.go(HOUR);
+    assert_eq!(world.status().cycles.transient_failures, 1);
+}
+
+#[test]
+fn a_cleanup_that_fails_fails_a_run_that_had_passed() {
+    for (criteria, told) in [
+        (json!({}), "1 of 1 cycles passed"),
+        (json!({"minSuccessRate": "0.9", "confidence": "0.95"}), "more cycles would tell"),
+    ] {
+        let spec = json!({"criteria": criteria, "phases": phases(&[("work", &["say"])]), "cleanup": [pod("tidy")]});
+        let mut world = World::new(spec).fate("tidy", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+        world.go(HOUR);
+        let status = world.status();
+        assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Failed, "CleanupFailed"));
+        assert!(
+            status.message.contains(told) && status.message.contains("the cleanup failed: NonZeroExit"),
+            "{}",
+            status.message
+        );
+    }
+}
+
+#[test]
+fn a_rerun_leaves_conditions_that_do_not_change_as_they_are() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.go(HOUR);
+    let since =
+        |world: &World, type_: &str| condition::find(&world.status().conditions, type_).unwrap().last_transition_time;
+    let (stalled, completed) = (since(&world, "Stalled"), since(&world, "Completed"));
+    world.now += HOUR;
+    world.edit(json!({"rerun": "2"}));
+    world.settle();
+    assert_eq!(since(&world, "Stalled"), stalled);
+    assert!(since(&world, "Completed") > completed);
+}
+
+#[test]
+fn no_phase_begins_after_an_abort() {
+    let mut world = World::new(json!({"phases": phases(&[("one", &["say"]), ("two", &["more"])])}));
+    world.store_works = false;
+    world.settle();
+    world.edit(json!({"abort": true}));
+    world.now += TimeDelta::seconds(2);
+    world.settle();
+    let phases: Vec<String> = world.status().current.unwrap().phases.into_iter().map(|phase| phase.name).collect();
+    assert_eq!(phases, ["one"]);
+}
+
+#[test]
+fn pods_of_another_attempt_of_the_run_go_if_it_was_an_earlier_one() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    let first = world.pods.clone();
+    world.go(HOUR);
+    world.edit(json!({"rerun": "2"}));
+    world.settle();
+    let second = world.pods.clone();
+    world.pods.extend(first);
+    world.settle();
+    assert_eq!(world.pods.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    // A cache that is behind tells of the attempt before.
+    let mut status = world.status();
+    status.attempt = 1;
+    status.phase = RunPhase::Succeeded;
+    assert_eq!(world.deletes_believing(&status), [""; 0]);
 }

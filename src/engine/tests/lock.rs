@@ -38,6 +38,7 @@ fn a_run_without_the_key_waits_and_says_for_whom() {
     assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Validating, reason::WAITING_FOR_KEY));
     assert_eq!(status.message, "waits for run other, which holds the key hubs");
     assert!(status.started_at.is_none() && world.ever.is_empty());
+    assert_eq!(world.notes, [reason::WAITING_FOR_KEY], "that is said once");
     world.lock = LockSeen::Free;
     world.crash();
     world.go(TimeDelta::hours(1));
@@ -62,4 +63,17 @@ fn a_run_that_waits_can_be_deleted_and_aborted() {
         assert_eq!(world.gone, delete);
         assert!(delete || world.status().phase == RunPhase::Aborted);
     }
+}
+
+#[test]
+fn a_key_that_was_taken_right_before_the_deletion_is_given_back() {
+    let mut world = World::new(spec());
+    while world.lock != LockSeen::Held {
+        world.visit_until(1);
+    }
+    assert!(world.status().started_at.is_none());
+    world.delete();
+    world.settle();
+    assert!(world.gone);
+    assert_eq!(world.lock, LockSeen::Free);
 }

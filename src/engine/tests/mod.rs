@@ -2,12 +2,16 @@
 
 mod endings;
 mod explore;
+mod gates;
+mod identity;
 mod limits;
 mod lock;
 mod plans;
 mod properties;
 mod steps;
 mod store;
+mod suspension;
 mod targets;
+mod told;
 mod verdicts;
 mod world;

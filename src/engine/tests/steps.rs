@@ -7,9 +7,9 @@ use super::world::{Fate, World, live, name, phases, pod};
 use crate::{
     api::{
         names::FINALIZER,
-        status::{Outcome, RunPhase, SoakRunStatus, StepState},
+        status::{Outcome, OutputValue, RunPhase, Section, SoakRunStatus, StepState},
     },
-    engine::{Decision, Effect, Plan, Seen, Validation, attempt, decide},
+    engine::{Decision, Effect, Plan, RecordSeen, Seen, StepEnd, StepSeen, Validation, attempt, decide, summarize},
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -72,7 +72,9 @@ fn a_phase_is_tried_again_with_attempt_numbers_that_go_on() {
     let spec = json!({"phases": [{"name": "work", "retry": {"limit": 1, "backoff": "5s"}, "steps": [pod("first"), pod("second")]}]});
     let mut world = World::new(spec)
         .fate("second", &[Fate::Fails(TimeDelta::seconds(2), 1), Fate::Succeeds(TimeDelta::seconds(2))]);
+    let began = world.now;
     world.go(HOUR);
+    assert_eq!(world.now - began, TimeDelta::seconds(4 + 5 + 4), "the pause is between the attempts");
     assert_eq!(world.status().phase, RunPhase::Succeeded);
     let made: Vec<(&str, u32)> = world.ever.iter().map(|key| (key.step.as_str(), key.attempt)).collect();
     assert_eq!(made, [("first", 1), ("second", 1), ("first", 2), ("second", 2)]);
@@ -108,7 +110,9 @@ fn a_phase_has_its_own_limit_and_skips_what_it_did_not_reach() {
     world.go(HOUR);
     assert_eq!(world.ever.len(), 1);
     assert!(
-        world.status().recent[0].reason.contains("phase work did not end within 30s; step hang was at work"),
+        world.status().recent[0]
+            .reason
+            .starts_with("Timeout: work: phase work did not end within 30s; step hang was at work"),
         "{}",
         world.status().recent[0].reason
     );
@@ -175,8 +179,11 @@ fn outputs_reach_later_steps_and_the_distributions() {
     let spec = json!({"cycles": 3, "phases": phases(&[("work", &["say"])])});
     let mut world = World::new(spec);
     world.go(HOUR);
-    let names: Vec<String> = world.status().metrics.iter().map(|metric| metric.name.clone()).collect();
-    assert_eq!(names, ["cycle", "phases.work", "steps.say.outputs.answer"]);
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    let told = summarize(&plan, &world.status()).metrics;
+    let told: Vec<_> = told.iter().map(|(name, sketch)| (name.as_str(), sketch.count(), sketch.mean())).collect();
+    let expected = [("cycle", 2.0), ("phases.work", 2.0), ("steps.say.outputs.answer", 42.0)];
+    assert_eq!(told, expected.map(|(name, mean)| (name, 3, Some(mean))));
 }
 
 #[test]
@@ -268,4 +275,136 @@ fn a_status_from_before_a_pod_was_intended_does_not_delete_it() {
         }
     }
     assert!(lived > 5 && world.status().phase.is_final(), "{lived} {:?}", world.status().phase);
+}
+
+#[test]
+fn a_phase_that_is_tried_again_keeps_what_its_steps_went_through() {
+    let spec = json!({"phases": [{"name": "work", "retry": {"limit": 1, "backoff": "5s"}, "steps": [
+        {"name": "say", "pod": {"image": "x"}, "retry": {"limit": 1, "backoff": "1s"}}, pod("after"),
+    ]}]});
+    let fails = Fate::Fails(TimeDelta::seconds(2), 1);
+    let mut world = World::new(spec).fate("say", &[fails.clone(), fails, Fate::Succeeds(TimeDelta::seconds(2))]);
+    while world.ever.iter().all(|key| key.step != "after") {
+        world.settle();
+        world.pass_time();
+    }
+    let past: Vec<u32> = world.step("say").past.iter().map(|past| past.attempt).collect();
+    assert_eq!((world.step("say").attempt, past), (3, vec![1]));
+}
+
+#[test]
+fn a_pod_of_an_attempt_that_was_given_up_is_deleted_while_the_next_runs() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])})).fate("say", &[Fate::Runs]);
+    world.settle();
+    let first = world.pods.clone();
+    world.pods.clear();
+    world.crash();
+    world.settle();
+    assert_eq!(world.step("say").attempt, 2);
+    // It was only late.
+    world.pods.extend(first.clone());
+    world.settle();
+    assert_eq!(world.pods.len(), 1);
+    assert!(first.keys().all(|name| !world.pods.contains_key(name)));
+}
+
+#[test]
+fn pods_of_a_cycle_go_before_the_next_begins() {
+    let mut world = World::new(json!({"cycles": 2, "cooldown": "1h", "phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    world.now += TimeDelta::seconds(2);
+    world.settle();
+    assert_eq!(world.status().phase, RunPhase::CoolingDown);
+    assert!(world.pods.is_empty());
+    let between = world.status();
+    world.now += HOUR;
+    world.settle();
+    assert_eq!(world.pods.len(), 1);
+    assert_eq!(world.deletes_believing(&between), [""; 0], "a cache that is behind knows nothing of it");
+}
+
+#[test]
+fn a_phase_has_its_whole_time_each_time_it_is_tried() {
+    let spec = json!({"phases": [{"name": "work", "timeout": "30s", "retry": {"limit": 1, "backoff": "5s"}, "steps": [pod("say")]}]});
+    let mut world = World::new(spec).fate("say", &[Fate::Runs, Fate::Succeeds(TimeDelta::seconds(20))]);
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded, "{}", world.status().message);
+}
+
+#[test]
+fn a_step_of_which_nothing_is_told_times_out_as_such() {
+    let spec = json!({"phases": [{"name": "work", "steps": [{"name": "say", "pod": {"image": "x"}, "pendingTimeout": "30s"}]}]});
+    let mut world = World::new(spec);
+    world.settle();
+    let [(key, _)] = live(&world.status()).try_into().unwrap();
+    world.done.insert(key.clone(), StepSeen::Pending { reason: String::new(), message: String::new() });
+    world.now += TimeDelta::seconds(30);
+    world.visit();
+    assert_eq!(world.step("say").reason, "Timeout");
+    let mut world = World::new(
+        json!({"phases": [{"name": "work", "steps": [{"name": "say", "pod": {"image": "x"}, "timeout": "30s"}]}]}),
+    );
+    world.settle();
+    let running = StepSeen::Running { since: Some(world.now), message: "at 3 of 4".into() };
+    world.done.insert(key.clone(), StepSeen::Pending { reason: "Pulling".into(), message: String::new() });
+    world.visit();
+    world.done.insert(key, running);
+    world.now += TimeDelta::seconds(41);
+    world.visit();
+    let step = world.step("say");
+    assert_eq!(
+        (step.reason.as_str(), step.message.as_str()),
+        ("Timeout", "had not ended after 30s; last seen: at 3 of 4")
+    );
+}
+
+#[test]
+fn a_store_that_fails_for_another_record_does_not_end_the_run() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.store_works = false;
+    world.settle();
+    world.now += TimeDelta::seconds(2);
+    world.settle();
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    for (cycle, ends) in [(1, true), (2, false)] {
+        let record = RecordSeen::Failing { message: "no answer".into() };
+        let seen = Seen { record, record_of: (Section::Cycle, cycle), ..world.seen() };
+        let decision = decide(Ok(&plan), &world.run, &seen, world.now + HOUR);
+        assert_eq!(decision.status.ending.is_some(), ends, "of cycle {cycle}");
+    }
+}
+
+#[test]
+fn what_is_known_of_another_record_counts_no_cycle() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.store_works = false;
+    for _ in 0..3 {
+        world.settle();
+        world.pass_time();
+    }
+    assert!(world.status().current.unwrap().outcome.is_some());
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    let digest = || "sha256:1".to_owned();
+    for record in [RecordSeen::Stored { digest: digest() }, RecordSeen::Kept { digest: digest() }] {
+        for (cycle, counted) in [(1, 1), (2, 0)] {
+            let seen = Seen { record: record.clone(), record_of: (Section::Cycle, cycle), ..world.seen() };
+            let decision = decide(Ok(&plan), &world.run, &seen, world.now);
+            assert_eq!(decision.status.cycles.completed, counted, "{record:?} of cycle {cycle}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_no_number_is_kept_as_text() {
+    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    world.settle();
+    let [(key, _)] = live(&world.status()).try_into().unwrap();
+    let outputs = [("none", OutputValue::Number(f64::NAN)), ("half", OutputValue::Number(0.5))];
+    let outputs = outputs.map(|(name, value)| (name.to_owned(), value)).into();
+    world.done.insert(key, StepSeen::Ended(StepEnd { outputs, ..StepEnd::succeeded() }));
+    world.store_works = false;
+    world.settle();
+    let outputs = world.step("say").outputs;
+    assert_eq!(outputs["none"], OutputValue::Text("NaN".into()));
+    assert_eq!(outputs["half"], OutputValue::Number(0.5));
 }

@@ -40,7 +40,9 @@ fn a_run_goes_on_while_the_store_is_out_until_enough_records_wait() {
     assert_eq!((status.phase, status.cycles.passed, status.records.waiting.len()), (RunPhase::Succeeded, 10, 0));
     assert!((1..=10).all(|cycle| world.records.contains(&(Section::Cycle, cycle, 1))), "nothing is lost");
     assert_eq!(stored(&world), ConditionStatus::True);
-    assert!(world.notes.contains(&"StoreUnavailable".to_owned()) && world.notes.contains(&"Stored".to_owned()));
+    let told: Vec<&String> =
+        world.notes.iter().filter(|it| ["StoreUnavailable", "Stored"].contains(&it.as_str())).collect();
+    assert_eq!(told, ["StoreUnavailable", "Stored"], "each is said once");
 }
 
 /// Lets time pass until the run waits for the store.
@@ -59,10 +61,13 @@ fn until_paused(world: &mut World) {
 fn a_run_whose_records_never_reach_the_store_does_not_succeed() {
     let mut world = world(2, 5);
     world.store_works = false;
+    let began = world.now;
     world.go(HOUR * 3);
+    assert_eq!(world.now - began, TimeDelta::seconds(2 * 2) + HOUR);
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Failed, "InfraError"), "{status:#?}");
     assert_eq!(status.records.waiting.len(), 2, "what waits is told");
+    assert!(status.message.starts_with("2 records wait for the object store"), "{}", status.message);
 }
 
 #[test]
@@ -72,4 +77,50 @@ fn an_object_store_keeps_every_record() {
     assert_eq!(world.status().cycles.passed, 60);
     assert_eq!(world.records.len(), 60);
     assert!(world.status().records.passed.is_empty(), "the retention of ConfigMaps is not applied");
+    assert!(world.kept.is_empty(), "a store that works gets them at once");
+    assert!(!world.notes.contains(&"Stored".to_owned()), "that goes without saying");
+}
+
+#[test]
+fn a_run_whose_records_may_not_wait_says_that_its_record_is_being_stored() {
+    let mut world = world(1, 0);
+    world.store_works = false;
+    until_recording(&mut world);
+    assert_eq!(world.status().message, "the record is being stored");
+    assert_eq!(stored(&world), ConditionStatus::False, "nothing waits, but the store refuses");
+    let mut plain = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    plain.store_works = false;
+    until_recording(&mut plain);
+    assert_eq!(plain.status().message, "the record is being stored");
+}
+
+/// A cycle of one pod takes two seconds.
+fn until_recording(world: &mut World) {
+    world.settle();
+    world.now += TimeDelta::seconds(2);
+    world.settle();
+}
+
+#[test]
+fn a_deleted_run_does_not_wait_for_the_store() {
+    let mut world = world(10, 3);
+    world.store_works = false;
+    until_paused(&mut world);
+    world.delete();
+    world.go(TimeDelta::minutes(1));
+    assert!(world.gone, "L3: {:#?}", world.status());
+}
+
+#[test]
+fn a_run_whose_store_comes_back_in_time_succeeds() {
+    let mut world = world(2, 5);
+    world.store_works = false;
+    for _ in 0..30 {
+        world.settle();
+        world.now += TimeDelta::minutes(1);
+    }
+    assert_eq!((world.status().cycles.passed, world.status().phase.is_final()), (2, false));
+    world.store_works = true;
+    world.go(HOUR);
+    assert_eq!(world.status().phase, RunPhase::Succeeded, "{}", world.status().message);
 }

@@ -99,6 +99,39 @@ fn a_cluster_that_is_away_keeps_its_steps_from_beginning_and_nothing_else() {
 }
 
 #[test]
+fn what_is_known_of_a_cluster_stays_until_more_is_and_news_are_told_once() {
+    let mut spec = spec("Never", 1);
+    spec["targets"] = json!([{"name": "hub-a"}]);
+    spec["roles"] = json!({"primary": "hub-a", "secondary": "hub-a"});
+    let mut world = World::new(spec).fate("old", &[Fate::Runs]);
+    let mut look = |reachable: bool, reason: &str, version: Option<&str>| {
+        let version = version.map(str::to_owned);
+        let seen = TargetSeen { reachable, reason: reason.into(), version, ..TargetSeen::default() };
+        world.targets.insert("hub-a".into(), seen);
+        world.now += TimeDelta::seconds(1);
+        let before = world.notes.len();
+        world.settle();
+        let told = world.notes[before..].iter().filter(|it| it.starts_with("Target")).cloned().collect::<Vec<_>>();
+        let target = &world.status().targets[0];
+        (target.reachable, target.version.clone().unwrap_or_default(), target.last_transition_time, told)
+    };
+    let (connecting, ..) = look(false, reason::CONNECTING, None);
+    assert!(!connecting);
+    let (reachable, version, since, told) = look(true, "Reachable", Some("v1"));
+    assert_eq!((reachable, version.as_str(), told.as_slice()), (true, "v1", ["TargetReachable".to_owned()].as_slice()));
+    // A restarted operator knows nothing yet.
+    assert_eq!(look(false, reason::CONNECTING, None), (true, "v1".into(), since, vec![]));
+    assert_eq!(look(true, "Reachable", None), (true, "v1".into(), since, vec![]));
+    assert_eq!(look(true, "Reachable", Some("v2")), (true, "v2".into(), since, vec![]));
+    let (reachable, version, later, told) = look(false, "Unreachable", None);
+    assert_eq!(
+        (reachable, version.as_str(), told.as_slice()),
+        (false, "v2", ["TargetUnreachable".to_owned()].as_slice())
+    );
+    assert!(later > since);
+}
+
+#[test]
 fn a_cluster_that_stays_away_fails_the_step_in_time() {
     let mut world = World::new(spec("AfterSuccess", 1));
     world.targets = [("hub-b".to_owned(), away())].into();
@@ -161,8 +194,42 @@ fn names_that_mean_no_cluster_are_refused() {
     refused(json!({"roles": {"hub-a": "hub-a"}}), "spec.roles.hub-a", "not both");
     let one = json!({"roles": {"primary": "hub-a", "secondary": "hub-a", "rotate": "AfterSuccess"}});
     refused(one, "spec.roles", "exactly two");
-    let unknown = json!({"setup": [{"name": "x", "pod": {"image": "${roles.third}"}}]});
-    refused(unknown, "spec.setup[0].pod.image", "roles.third");
+    let unknown = |text: &str| json!({"setup": [{"name": "x", "pod": {"image": text}}]});
+    let known = "(known here: primary, secondary)";
+    refused(
+        unknown("${roles.third}"),
+        "spec.setup[0].pod.image",
+        &format!("roles.third: no role of that name in spec.roles {known}"),
+    );
+    refused(unknown("${targets.third.version}"), "spec.setup[0].pod.image", "(known here: hub-a, hub-b)");
+    for name in ["Primary", "-a", "a-", "a_b", "", &"a".repeat(41)] {
+        let path = format!("spec.roles.{name}");
+        refused(json!({"roles": {name: "hub-a"}}), &path, "at most 40 lower-case letters");
+    }
+    let mut whole = spec("Never", 1);
+    whole["serviceAccountName"] = json!("soak");
+    whole["roles"] = json!({"0-primary": "hub-a", "a".repeat(40): "hub-b"});
+    whole["setup"] = json!([{"name": "x", "pod": {"image": "${targets['hub-a'].version}"}}]);
+    whole["phases"] = json!([{"name": "p", "steps": [patch("x", "0-primary")]}]);
+    whole["cleanup"] = json!([]);
+    Plan::parse(&serde_json::from_value(whole).unwrap()).unwrap();
+}
+
+#[test]
+fn a_role_may_mean_each_of_the_targets_that_it_swaps_between() {
+    let parse = |rotate: &str| {
+        let mut whole = spec(rotate, 1);
+        whole["serviceAccountName"] = json!("soak");
+        Plan::parse(&serde_json::from_value(whole).unwrap()).unwrap().targets
+    };
+    let (fixed, swapping) = (parse("Never"), parse("AfterSuccess"));
+    assert_eq!(fixed.possible("secondary"), ["hub-b"]);
+    assert_eq!(swapping.possible("secondary"), ["hub-a", "hub-b"]);
+    assert_eq!(swapping.possible_or_own(Some("hub-a")), ["hub-a"]);
+    assert_eq!(swapping.possible_or_own(None), [""], "the cluster that the operator runs in");
+    assert!(swapping.possible("hub-c").is_empty());
+    assert_eq!(swapping.secret("hub-b").unwrap().name, "hub-b");
+    assert!(swapping.secret("hub-a").is_none());
 }
 
 #[test]

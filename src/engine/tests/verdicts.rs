@@ -107,3 +107,16 @@ fn an_early_end_needs_what_it_rests_on() {
         );
     }
 }
+
+#[test]
+fn a_failed_verdict_names_the_newest_failure() {
+    let fates = [
+        Fate::Succeeds(TimeDelta::seconds(2)),
+        Fate::Fails(TimeDelta::seconds(2), 7),
+        Fate::Succeeds(TimeDelta::seconds(2)),
+    ];
+    let mut world = World::new(json!({"cycles": 3, "phases": phases(&[("work", &["say"])])})).fate("say", &fates);
+    world.go(HOUR);
+    let message = world.status().message;
+    assert!(message.starts_with("2 of 3 cycles passed; all had to; cycle 2: NonZeroExit: "), "{message}");
+}

@@ -59,7 +59,9 @@ pub struct World {
     /// In ConfigMaps, for the store.
     pub kept: BTreeSet<(Section, u32, u32)>,
     pub summaries: BTreeSet<u32>,
+    /// Reasons of events, and of those that warn.
     pub notes: Vec<String>,
+    pub warnings: Vec<String>,
     pub released: Vec<String>,
     pub asked_to_release: Vec<String>,
     /// How the cycles of each attempt ended whose record is stored.
@@ -103,6 +105,7 @@ impl World {
             kept: BTreeSet::new(),
             summaries: BTreeSet::new(),
             notes: Vec::new(),
+            warnings: Vec::new(),
             released: Vec::new(),
             asked_to_release: Vec::new(),
             outcomes: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
-use super::{Fate, Pod, World, name};
+use super::{Fate, Pod, World, live, name};
 use crate::{
     api::{
         SoakRunStatus,
@@ -12,7 +12,7 @@ use crate::{
         status::{Outcome, Section, StepStatus},
         target::Rotate,
     },
-    engine::{Effect, LockSeen, Seen, StepEnd, StepKey, StepSeen, decide, held_name},
+    engine::{Effect, LockSeen, NoteType, Seen, StepEnd, StepKey, StepSeen, decide, held_name},
 };
 
 impl World {
@@ -24,6 +24,18 @@ impl World {
     /// One visit that crashes after so many actions, the write being the first.
     pub fn visit_until(&mut self, crash_after: usize) -> bool {
         let decision = decide(self.plan.as_ref(), &self.run, &self.seen(), self.now);
+        let now_live: Vec<StepKey> = live(&decision.status).into_iter().map(|(key, _)| key).collect();
+        for effect in &decision.effects {
+            if let Effect::Begin(key) | Effect::Observe(key) | Effect::Stop(key) = effect {
+                assert!(now_live.contains(key), "{effect:?} is about a step that has ended");
+            }
+        }
+        let left = self.pods.values().any(|pod| pod.target.is_some());
+        let patience = decision.status.finished_at.is_some_and(|at| self.now < at + TimeDelta::minutes(10));
+        assert!(
+            !(left && patience && decision.effects.contains(&Effect::RemoveFinalizer)),
+            "pods on targets go before the finalizer does"
+        );
         let mut actions = 0;
         let changed = decision.status != self.status() && decision.status != SoakRunStatus::default();
         if changed {
@@ -55,6 +67,7 @@ impl World {
                 did = true;
             }
         }
+        assert!(did || decision.wake_at.is_none_or(|at| at > self.now), "it is woken for nothing");
         did
     }
 
@@ -82,6 +95,7 @@ impl World {
         match effect {
             Effect::AddFinalizer => self.run.metadata.finalizers = Some(vec![FINALIZER.into()]),
             Effect::RemoveFinalizer => {
+                assert_ne!(self.lock, LockSeen::Held, "the key is given back before the finalizer goes");
                 self.run.metadata.finalizers = None;
                 self.gone = self.run.metadata.deletion_timestamp.is_some();
             }
@@ -134,20 +148,26 @@ impl World {
                 let pass = status.current.unwrap();
                 return self.kept.insert((pass.section, pass.cycle, status.attempt));
             }
-            Effect::ForwardRecords(records) if self.store_works => {
+            Effect::ForwardRecords(records) => {
+                assert!(!records.is_empty() && !self.status().phase.is_final(), "nothing waits for the store");
+                if !self.store_works {
+                    return false;
+                }
                 let attempt = self.status().attempt;
                 let places = records.iter().map(|record| (record.section, record.cycle, attempt));
                 return places.filter(|place| self.records.insert(*place)).count() > 0;
             }
             Effect::StoreSummary if self.store_works => return self.summaries.insert(self.status().attempt),
             Effect::Notify(note) => {
+                if note.type_ == NoteType::Warning {
+                    self.warnings.push(note.reason.clone());
+                }
                 self.notes.push(note.reason);
                 return false;
             }
             Effect::DeleteRun => self.delete(),
             Effect::Validate if !self.asked_to_validate && self.validation.is_some() => self.asked_to_validate = true,
             Effect::StoreRecord
-            | Effect::ForwardRecords(_)
             | Effect::StoreSummary
             | Effect::Observe(_)
             | Effect::Validate
