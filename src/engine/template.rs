@@ -170,11 +170,10 @@ fn lost(written: &Value, read: &Value, path: &str) -> Option<String> {
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
-        Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
-        Value::Bool(true) => false,
+        Value::Bool(true) | Value::Number(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{cluster, kubectl::Kubectl, operator, tools, workspace};
 const PARALLEL: usize = 4;
 
 /// Seeds of the short form: one of each scenario.
-const SHORT: u64 = 24;
+pub const SHORT: u64 = 24;
 /// Seeds of the long form, which also crashes each write before and after.
 pub const LONG: u64 = 1_000;
 
@@ -63,11 +63,6 @@ impl Options {
             cluster: cluster.into(),
             node: false,
         }
-    }
-
-    /// Some seeds of one scenario, no guard taken away.
-    pub fn scenario(name: &str, seeds: u64, cluster: &str) -> Self {
-        Self { scenario: Some(name.into()), ..Self::campaign(seeds, cluster) }
     }
 }
 

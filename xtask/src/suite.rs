@@ -18,9 +18,6 @@ const LONG: [&str; 4] = ["crash", "lifecycle", "object_store", "thousand"];
 /// The one that the fault campaign breaks.
 const BREAKABLE: &str = "faulty";
 
-/// Scenarios of the campaign that are played each time: the operator dies before and after writes, and answers get lost.
-const CRASHES: [&str; 3] = ["crash-before", "crash-after", "ambiguous"];
-
 /// What is tested.
 #[derive(clap::Args)]
 pub struct Options {
@@ -55,10 +52,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     removing(BREAKABLE, options, || {
         part("the fault campaign", || {
-            if options.all {
-                return faults::run(&faults::Options::campaign(faults::LONG, BREAKABLE));
-            }
-            CRASHES.iter().try_for_each(|name| faults::run(&faults::Options::scenario(name, 2, BREAKABLE)))
+            let seeds = if options.all { faults::LONG } else { faults::SHORT };
+            faults::run(&faults::Options::campaign(seeds, BREAKABLE))
         })
     })
 }

@@ -4,10 +4,13 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::world::{World, phases};
-use crate::api::{
-    ConditionStatus, condition,
-    names::condition_type,
-    status::{RunPhase, Section},
+use crate::{
+    api::{
+        ConditionStatus, condition,
+        names::condition_type,
+        status::{RunPhase, Section},
+    },
+    engine::{Decision, Effect, Forwarding, Plan, RecordSeen, Seen, decide},
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -123,4 +126,37 @@ fn a_run_whose_store_comes_back_in_time_succeeds() {
     world.store_works = true;
     world.go(HOUR);
     assert_eq!(world.status().phase, RunPhase::Succeeded, "{}", world.status().message);
+}
+
+#[test]
+fn a_record_waits_behind_those_that_wait_already() {
+    let mut world = world(3, 3);
+    world.store_works = false;
+    until_recording(&mut world);
+    until_recording(&mut world);
+    assert_eq!(world.status().records.waiting.len(), 2);
+    world.now += TimeDelta::seconds(2);
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    // The third cycle ends when nothing is known yet of a store that may be back.
+    let seen = Seen { record: RecordSeen::Missing, forwarding: Forwarding::default(), ..world.seen() };
+    let Decision { effects, .. } = decide(Ok(&plan), &world.run, &seen, world.now);
+    assert!(effects.contains(&Effect::KeepRecord) && !effects.contains(&Effect::StoreRecord), "{effects:?}");
+}
+
+#[test]
+fn a_record_that_the_store_refuses_shows_before_anything_waits() {
+    let mut world = world(3, 3);
+    world.store_works = false;
+    world.settle();
+    world.now += TimeDelta::seconds(2);
+    let plan = Plan::parse(&world.run.spec).unwrap();
+    for (record, holds) in [
+        (RecordSeen::Missing, ConditionStatus::True),
+        (RecordSeen::Failing { message: "no bucket".into() }, ConditionStatus::False),
+    ] {
+        let seen = Seen { record, summary: RecordSeen::Missing, forwarding: Forwarding::default(), ..world.seen() };
+        let status = decide(Ok(&plan), &world.run, &seen, world.now).status;
+        let stored = condition::find(&status.conditions, condition_type::RECORDS_STORED).unwrap();
+        assert_eq!((stored.status, stored.message.contains("no bucket")), (holds, holds == ConditionStatus::False));
+    }
 }

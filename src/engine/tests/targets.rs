@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::world::{Fate, World};
+use super::world::{Fate, Pod, World, name};
 use crate::{
     api::{
         names::reason,
@@ -150,10 +150,13 @@ fn pods_on_another_cluster_are_gone_before_the_finalizer_is() {
         world.now += TimeDelta::seconds(1);
     }
     assert_eq!(world.pods.len(), 1);
+    let old = world.pods.values().next().unwrap().clone();
     world.delete();
     world.targets = [("hub-b".to_owned(), TargetSeen { pods_unknown: true, ..away() })].into();
     world.go(TimeDelta::minutes(9));
     assert!(!world.gone, "it is not known yet whether pods are left on hub-b");
+    let late = Pod { target: Some("hub-b".into()), ..old };
+    world.pods.insert(name(&late.key), late);
     world.targets.insert("hub-b".into(), back());
     world.now += TimeDelta::seconds(1);
     world.settle();

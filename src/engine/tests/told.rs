@@ -9,7 +9,7 @@ use crate::{
         ConditionStatus, condition,
         status::{RunPhase, SoakRunStatus},
     },
-    engine::{Plan, expr::Expression, plan::base_roots, scope},
+    engine::{Plan, expr::Expression, plan::base_roots, scope, summarize},
 };
 
 fn reconciling(world: &World) -> ConditionStatus {
@@ -79,6 +79,8 @@ fn between_cycles_a_run_tells_how_far_it_is_and_how_the_last_one_went() {
         let mut world = World::new(spec).fate("say", &fates);
         assert_eq!(after(&mut world, 0).progress, progress[0]);
         assert_eq!(after(&mut world, 0).success_rate, "");
+        let plan = Plan::parse(&world.run.spec).unwrap();
+        assert_eq!(summarize(&plan, &world.status()).success_rate, None);
         let status = after(&mut world, 2);
         assert_eq!((status.phase, status.progress.as_str()), (RunPhase::CoolingDown, progress[1]));
         assert_eq!(status.message, "cycle 1: NonZeroExit: work: step say: exit 1");

@@ -63,6 +63,8 @@ pub struct World {
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
     pub released: Vec<String>,
+    /// Cycles whose records were to be deleted.
+    pub pruned: Vec<u32>,
     pub asked_to_release: Vec<String>,
     /// How the cycles of each attempt ended whose record is stored.
     pub outcomes: BTreeMap<(u32, u32), Outcome>,
@@ -107,6 +109,7 @@ impl World {
             notes: Vec::new(),
             warnings: Vec::new(),
             released: Vec::new(),
+            pruned: Vec::new(),
             asked_to_release: Vec::new(),
             outcomes: BTreeMap::new(),
             begun: Vec::new(),

@@ -165,13 +165,13 @@ impl World {
                 self.notes.push(note.reason);
                 return false;
             }
+            Effect::PruneRecords(cycles) => {
+                self.pruned.extend(cycles);
+                return false;
+            }
             Effect::DeleteRun => self.delete(),
             Effect::Validate if !self.asked_to_validate && self.validation.is_some() => self.asked_to_validate = true,
-            Effect::StoreRecord
-            | Effect::StoreSummary
-            | Effect::Observe(_)
-            | Effect::Validate
-            | Effect::PruneRecords(_) => return false,
+            Effect::StoreRecord | Effect::StoreSummary | Effect::Observe(_) | Effect::Validate => return false,
         }
         true
     }
