@@ -51,6 +51,8 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     quantity::declare(env)?;
     env.add_overload(meter::CHARGE, meter::CHARGE, vec![DYN_TYPE], meter::charge)?;
     env.add_overload(meter::CHARGE_LOOP, meter::CHARGE_LOOP, vec![DYN_TYPE], meter::charge_loop)?;
+    env.add_overload(meter::CHARGE_READ, meter::CHARGE_READ, vec![DYN_TYPE], meter::charge_read)?;
+    env.add_overload(meter::CHARGE_TEXT, meter::CHARGE_TEXT, vec![DYN_TYPE], meter::charge_text)?;
     env.add_member_overload("@replace", "replace", STRING_TYPE, vec![STRING_TYPE, STRING_TYPE], replace)?;
     env.add_member_overload("@replace", "replace_n", STRING_TYPE, vec![STRING_TYPE, STRING_TYPE, INT_TYPE], replace)?;
     env.add_member_overload("@join", "join_0", LIST_TYPE, vec![], join)?;

@@ -206,11 +206,6 @@ impl Place {
             text.chars().fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) });
         Self::at(line, column)
     }
-
-    /// Line and column, counted from 1.
-    pub fn line_and_column(self) -> Option<(u32, u32)> {
-        self.0
-    }
 }
 
 impl fmt::Display for Place {
@@ -219,6 +214,25 @@ impl fmt::Display for Place {
             Some((1, column)) => write!(f, " (column {column})"),
             Some((line, column)) => write!(f, " (line {line}, column {column})"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_told_as_far_as_it_is_known() {
+        for (place, expected, why) in [
+            (Place::at(1, 5), " (column 5)", "on the first line the column says it"),
+            (Place::at(2, 1), " (line 2, column 1)", "further on the line too"),
+            (Place::at(0, 5), "", "there is no line 0"),
+            (Place::at(2, 0), "", "and no column 0"),
+            (Place::after("ä\nbc"), " (line 2, column 3)", "the place after a text"),
+            (Place::UNKNOWN, "", "nothing is known"),
+        ] {
+            assert_eq!(place.to_string(), expected, "{why}");
         }
     }
 }

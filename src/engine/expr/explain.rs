@@ -199,11 +199,7 @@ fn collect<'e>(expr: &'e IdedExpr, places: &mut Vec<(&'e IdedExpr, Field<'e>)>) 
                 collect(part, places);
             }
             if let (operators::INDEX, [container, key]) = (func_name.as_str(), args.as_slice()) {
-                let field = match &key.expr {
-                    Expr::Literal(LiteralValue::String(name)) => Field::Name(name.inner()),
-                    _ => Field::Computed(key),
-                };
-                places.push((container, field));
+                places.push((container, Field::Computed(key)));
             }
         }
         Expr::List(list) => {

@@ -16,12 +16,16 @@ use cel::{
     },
 };
 
-use super::{MAX_COST, environment::BOUNDED, explain::is_operator};
+use super::{MAX_COST, check::qualified_name, environment::BOUNDED, explain::is_operator, functions};
 
 /// Charges for the size of a value, and hands it back.
 pub(super) const CHARGE: &str = "@charge";
 /// Charges for iterating over a value, and hands it back.
 pub(super) const CHARGE_LOOP: &str = "@charge_loop";
+/// Charges for reading a text or all elements of a list, and hands it back.
+pub(super) const CHARGE_READ: &str = "@charge_read";
+/// Charges for reading a text, and hands it back.
+pub(super) const CHARGE_TEXT: &str = "@charge_text";
 
 /// Bytes that cost as much as one value.
 const BYTES_PER_UNIT: usize = 64;
@@ -29,6 +33,17 @@ const BYTES_PER_UNIT: usize = 64;
 const TURN: u64 = 10;
 /// What compiling a regular expression costs.
 pub(super) const REGEX: u64 = 2_000;
+
+/// Operators that look at both sides.
+const COMPARISONS: &[&str] = &[
+    operators::EQUALS,
+    operators::NOT_EQUALS,
+    operators::LESS,
+    operators::LESS_EQUALS,
+    operators::GREATER,
+    operators::GREATER_EQUALS,
+    operators::IN,
+];
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(0) };
@@ -67,6 +82,20 @@ fn units(count: usize) -> u64 {
 pub(super) fn charge<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
     spend_size(value.as_ref())?;
+    Ok(value)
+}
+
+pub(super) fn charge_read<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let elements = arguments.first().and_then(|value| value.downcast_ref::<CelList>()).map_or(0, |it| it.inner().len());
+    spend(units(elements))?;
+    charge_text(arguments)
+}
+
+pub(super) fn charge_text<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    let text = value.downcast_ref::<CelString>().map(|text| text.inner().len());
+    let bytes = value.downcast_ref::<CelBytes>().map(|bytes| bytes.inner().len());
+    spend_bytes(text.or(bytes).unwrap_or_default())?;
     Ok(value)
 }
 
@@ -140,7 +169,7 @@ fn wrap(expr: &mut IdedExpr, function: &str) {
 /// The expression inside of what [`install`] put around it.
 pub(super) fn unwrapped(expr: &IdedExpr) -> &IdedExpr {
     match &expr.expr {
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == CHARGE || func_name == CHARGE_LOOP => {
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == CHARGE_TEXT => {
             args.first().map_or(expr, unwrapped)
         }
         _ => expr,
@@ -164,7 +193,8 @@ fn rewrite(expr: &mut IdedExpr, looped: bool) {
             // The accumulator is written by the macros; only a binding's is the user's. Empty lists must stay as they
             // are: by them the interpreter knows map and filter, which it then runs without copying.
             copied_unless_empty(&mut made.accu_init, looped);
-            rewrite(&mut made.loop_cond, true);
+            // Errors of a step are kept until the loop ends, in case a later turn decides; those of this end it.
+            copied(&mut made.loop_cond, true);
             rewrite_step(&mut made.loop_step, &made.accu_var);
             rewrite(&mut made.result, looped);
         }
@@ -197,17 +227,14 @@ fn rewrite_entry(entry: &mut EntryExpr, looped: bool) {
 fn rewrite_step(step: &mut IdedExpr, accumulator: &str) {
     let is_accumulator = |expr: &IdedExpr| matches!(&expr.expr, Expr::Ident(name) if name == accumulator);
     match &mut step.expr {
-        Expr::Call(CallExpr { func_name, target: None, args })
-            if func_name == operators::CONDITIONAL && args.len() == 3 =>
-        {
-            rewrite(&mut args[0], true);
-            rewrite_step(&mut args[1], accumulator);
-            rewrite_step(&mut args[2], accumulator);
+        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::CONDITIONAL => {
+            if let [condition, branches @ ..] = args.as_mut_slice() {
+                rewrite(condition, true);
+                branches.iter_mut().for_each(|branch| rewrite_step(branch, accumulator));
+            }
         }
-        Expr::Call(CallExpr { func_name, target: None, args })
-            if func_name == operators::ADD && args.first().is_some_and(is_accumulator) =>
-        {
-            args.iter_mut().skip(1).for_each(|argument| rewrite(argument, true));
+        Expr::Call(CallExpr { target: None, args, .. }) if args.first().is_some_and(is_accumulator) => {
+            args.iter_mut().for_each(|argument| rewrite(argument, true));
         }
         _ => rewrite(step, true),
     }
@@ -225,14 +252,28 @@ fn rewrite_call(expr: &mut IdedExpr, looped: bool) {
     if !looped {
         return;
     }
-    let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN].contains(&call.func_name.as_str());
-    if compares && let [left, right] = call.args.as_mut_slice() {
+    let name = call.func_name.as_str();
+    if COMPARISONS.contains(&name) {
+        let [left, right] = call.args.as_mut_slice() else { return };
         // Comparing takes as long as the smaller side; searching as long as the right one.
-        let is_simple = matches!(left.expr, Expr::Literal(_)) && call.func_name != operators::IN;
+        let is_simple = matches!(left.expr, Expr::Literal(_)) && name != operators::IN;
         if !is_simple {
             wrap(right, CHARGE);
         }
-    } else if call.func_name == operators::ADD || !is_operator(&call.func_name) {
+    } else if [operators::INDEX, operators::OPT_INDEX].contains(&name) {
+        call.args.iter_mut().skip(1).for_each(|key| wrap(key, CHARGE_TEXT));
+    } else if name == operators::ADD {
+        wrap(expr, CHARGE);
+    } else if !is_operator(name) {
+        // The size of a list is known.
+        let read = if name == "size" { CHARGE_TEXT } else { CHARGE_READ };
+        let receiver = call.target.as_deref_mut().filter(|target| !is_namespace(target, name));
+        receiver.into_iter().chain(&mut call.args).for_each(|value| wrap(value, read));
         wrap(expr, CHARGE);
     }
+}
+
+/// Whether `target.name()` is a function of a namespace, such as `math.abs`.
+fn is_namespace(target: &IdedExpr, name: &str) -> bool {
+    qualified_name(target).is_some_and(|target| functions::find_global(&format!("{target}.{name}")).is_some())
 }

@@ -48,7 +48,7 @@ pub const MAX_SOURCE_BYTES: usize = 4_096;
 pub const MAX_DEPTH: usize = 32;
 /// Deepest nesting of loops (all, exists, map, filter and the like).
 pub const MAX_LOOPS: usize = 2;
-/// Work of one evaluation. A unit is about a value looked at, 64 bytes copied, or a tenth of a loop's turn; all of it
+/// Work of one evaluation. A unit is about a value looked at, 64 bytes read or copied, or a tenth of a loop's turn; all of it
 /// takes a few tenths of a second.
 pub const MAX_COST: u64 = 1_000_000;
 /// Largest result of an evaluation, a rendered text, or all strings of a rendered JSON tree together.
@@ -64,11 +64,6 @@ impl Expression {
     /// Parses an expression that may use the variables of `roots`.
     pub fn parse(source: &str, roots: &Roots) -> Result<Self, ExprError> {
         Program::parse(source, roots).map(|program| Self(Arc::new(program)))
-    }
-
-    /// The text as it was written.
-    pub fn source(&self) -> &str {
-        &self.0.source
     }
 
     /// What it reads, each once, sorted.

@@ -107,9 +107,28 @@ mod tests {
             ("Params", Some("params"), "the case is wrong"),
             ("step", Some("steps"), "the singular was written"),
             ("cylce", Some("cycle"), "two letters are swapped"),
+            ("tseps", Some("steps"), "the first two are swapped"),
+            ("paarmss", Some("params"), "two slips in a longer name"),
+            ("rn", Some("run"), "one slip in a short name"),
+            ("stopp", None, "two slips in a short name are another name"),
             ("object", None, "nothing is close to it"),
         ] {
-            assert_eq!(closest(written, known.into_iter()), meant, "{why}");
+            assert_eq!(closest(written, known.into_iter()), meant, "{written}: {why}");
+        }
+    }
+
+    #[test]
+    fn slips_are_counted() {
+        for (a, b, expected, why) in [
+            ("steps", "steps", 0, "the same text"),
+            ("", "run", 3, "letters that are added"),
+            ("abcd", "bacd", 1, "neighbours swapped at the start"),
+            ("abcdef", "abcdfe", 1, "at the end"),
+            ("abcdefgh", "badcfehg", 4, "again and again"),
+            ("ca", "abc", 3, "a swapped pair stays together"),
+            ("kitten", "sitting", 3, "letters replaced and added"),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}: {why}");
         }
     }
 }

@@ -128,8 +128,10 @@ mod tests {
             ("'\\'}'} b", Some("} b"), "an escaped quote does not end a string"),
             ("r'\\'} b", Some("} b"), "in a raw string a backslash escapes nothing"),
             ("bar'\\'}'} b", Some("} b"), "a name that ends in r is no raw prefix"),
+            ("a + brr'\\'}'} b", Some("} b"), "nor is one that is all of such letters"),
             ("'''it's }'''} b", Some("} b"), "a triple-quoted string holds single quotes"),
             ("a // }\n} b", Some("} b"), "braces in comments do not count"),
+            ("a / b} c", Some("} c"), "a division is no comment"),
             ("steps.`a}b`} c", Some("} c"), "braces in escaped names do not count"),
             ("a[(} b", Some("} b"), "open brackets do not hide the end"),
             ("a", None, "nothing ends it"),
@@ -155,6 +157,11 @@ mod tests {
             ("'((((' + a", 0, 1, "strings do not count"),
             ("x in y", 0, 1, "in is an operator"),
             ("index", 0, 0, "a name that begins with in is none"),
+            ("begin", 0, 0, "nor one that ends with it"),
+            ("id", 0, 0, "nor one that only begins like it"),
+            ("(a) + (b)", 1, 3, "a bracket that closes is left"),
+            ("a[0] + b[0]", 1, 3, "of either kind"),
+            ("a) + (b)", 1, 2, "a stray bracket closes nothing"),
         ] {
             let scan = scan(text);
             assert_eq!((scan.depth, scan.chain), (depth, chain), "{text}: {why}");

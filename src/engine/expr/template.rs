@@ -59,11 +59,6 @@ impl Template {
         Ok(Self { source: source.into(), parts: parts.into() })
     }
 
-    /// The text as it was written.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
     /// What its expressions read, each once per expression.
     pub fn references(&self) -> impl Iterator<Item = Reference<'_>> {
         self.expressions().flat_map(Expression::references)

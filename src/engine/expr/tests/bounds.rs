@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use super::{super::*, *};
 
 #[test]
@@ -31,6 +29,53 @@ fn long_deep_and_nested_expressions_are_refused() {
 }
 
 #[test]
+fn a_bound_itself_is_within() {
+    let scope = Scope::new().with("text", json!("a".repeat(300)));
+    let parse = |source: String| Expression::parse(&source, &scope.roots());
+    let deep = |expression: Result<Expression, ExprError>| matches!(expression, Err(ExprError::TooDeep { .. }));
+    let sum = |operators| parse(format!("1{}", " + 1".repeat(operators)));
+    assert!(sum(MAX_DEPTH).is_ok() && deep(sum(MAX_DEPTH + 1)), "operators");
+    let brackets = |depth| parse(format!("{}true{}", "(".repeat(depth), ")".repeat(depth)));
+    assert!(brackets(MAX_DEPTH).is_ok() && deep(brackets(MAX_DEPTH + 1)), "brackets");
+    let signs = |count| parse(format!("{}true", "!".repeat(count)));
+    assert!(
+        signs(4 * MAX_DEPTH).is_ok() && deep(signs(4 * MAX_DEPTH + 1)),
+        "signs that cancel out, up to what is parsed"
+    );
+    let equal = parse(format!("true{}", " == true".repeat(MAX_DEPTH - 2)));
+    assert!(equal.is_ok(), "an operator of two characters is one");
+    let source = |bytes| parse(format!("'{}'", "a".repeat(bytes - 2)));
+    assert!(source(MAX_SOURCE_BYTES).is_ok() && source(MAX_SOURCE_BYTES + 1).is_err(), "bytes");
+    for (needle, expected) in [(256, Ok(json!(0))), (257, Err(()))] {
+        for function in ["indexOf", "lastIndexOf"] {
+            let found = parse(format!("text.{function}('{}') * 0", "a".repeat(needle))).unwrap().evaluate(&scope);
+            assert_eq!(found.map_err(drop), expected, "{function} of {needle} bytes");
+        }
+    }
+}
+
+#[test]
+fn results_have_a_largest_size() {
+    let half = "x".repeat(MAX_OUTPUT_BYTES / 2);
+    let scope = Scope::new().with("half", json!(half)).with("lines", json!(vec!["x".repeat(1_024); 1_024]));
+    for (source, fits, why) in [
+        ("[half]", true, "a text"),
+        ("[half, half]", false, "two of them"),
+        ("half + half", false, "one that is as large"),
+        ("{half: 1}", true, "a key"),
+        ("{half + 'a': 1, half + 'b': 1}", false, "two keys"),
+    ] {
+        let result = Expression::parse(source, &scope.roots()).unwrap().evaluate(&scope);
+        let expected = if fits { result.is_ok() } else { matches!(result, Err(ExprError::TooLarge { .. })) };
+        assert!(expected, "{source}: {why}: {:?}", result.err());
+    }
+    let joined = |source: &str| Condition::parse(source, &scope.roots()).unwrap().evaluate(&scope);
+    assert_eq!(joined("lines.join().size() == 1048576"), Ok(true), "what a function makes may be as large");
+    let error = joined("lines.map(l, l != '', l + 'x').join().size() == 1").unwrap_err().to_string();
+    assert!(error.contains("join: its result has more than 1048576 bytes"), "but not larger: {error}");
+}
+
+#[test]
 fn loops_nest_to_a_bound() {
     for (source, ok, why) in [
         ("object.all(a, object.all(b, a == b))", true, "two levels"),
@@ -44,63 +89,6 @@ fn loops_nest_to_a_bound() {
         if let Err(error) = parsed {
             assert!(matches!(error, ExprError::TooManyLoops { .. }), "{source}: {error}");
         }
-    }
-}
-
-/// Expressions that would take hours or all memory without a budget.
-#[test]
-fn work_is_bounded() {
-    let text = "a,".repeat(200_000);
-    let scope = Scope::new()
-        .with("text", json!(text))
-        .with("list", json!((0..3_000).collect::<Vec<_>>()))
-        .with("lines", json!(vec!["x".repeat(1_000); 100]));
-    for (source, why) in [
-        ("list.all(a, list.all(b, a + b >= 0))", "nine million turns"),
-        ("text.split(',').all(a, text.split(',').all(b, a == b))", "a text taken apart in a loop"),
-        ("lists.range(1000000).map(a, text).size() == 1", "a text copied a million times"),
-        ("text.replace('', text).size() == 1", "a replacement that squares"),
-        ("text.split(',').join(text).size() == 1", "a separator that squares"),
-        ("list.map(a, list).flatten().map(b, list).flatten().size() == 1", "lists that multiply"),
-        ("lists.range(100000).all(a, text.contains('b' + string(a)) || true)", "texts searched in a loop"),
-        (
-            "lists.range(100000).all(a, string(a).matches('(a{50}){50}' + string(a)) || true)",
-            "patterns compiled in a loop",
-        ),
-        ("lists.range(100000).all(a, list == list)", "lists compared in a loop"),
-        ("lists.range(100000).all(a, 7 in list)", "lists searched in a loop"),
-        ("lists.range(100000).map(a, [list, list, list]).size() == 1", "lists copied in a loop"),
-        ("lists.range(100000).map(a, {'k': lines}).size() == 1", "maps made in a loop"),
-        ("lists.range(100000).map(a, a > 0 ? text : text).size() == 1", "copies behind a condition"),
-        ("lists.range(100000).filter(a, text.size() > a).map(a, text).size() == 1", "copies of what a filter left"),
-        ("list.map(a, text.findAll(',')).size() == 1", "matches in a loop"),
-        (
-            "text.findAll(',').size() == 1 && list.all(a, list.exists(b, b < 0))",
-            "an error that is absorbed is no way out",
-        ),
-    ] {
-        let condition = Condition::parse(source, &scope.roots()).unwrap_or_else(|error| panic!("{source}: {error}"));
-        let begun = Instant::now();
-        let result = condition.evaluate(&scope);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{source}: {why}: took {:?}", begun.elapsed());
-        assert!(
-            matches!(result, Err(ExprError::TooCostly { .. } | ExprError::Evaluation { .. })),
-            "{source}: {why}: {result:?}"
-        );
-    }
-}
-
-#[test]
-fn what_people_write_is_within_the_budget() {
-    let pods: Vec<_> = (0..2_000).map(|n| json!({ "metadata": { "name": format!("pod-{n}"), "labels": { "app": "soak" } }, "status": { "phase": "Running", "restarts": n % 3 } })).collect();
-    let scope = Scope::new().with("object", json!({ "items": pods }));
-    for source in [
-        "object.items.all(pod, pod.status.phase == 'Running')",
-        "object.items.filter(pod, pod.status.restarts > 1).size() < 1000",
-        "object.items.map(pod, pod.status.restarts).sum() > 5",
-        "object.items.all(pod, pod.metadata.name.startsWith('pod-') && pod.metadata.labels['app'] in ['soak', 'load'])",
-    ] {
-        assert_eq!(Condition::parse(source, &scope.roots()).unwrap().evaluate(&scope), Ok(true), "{source}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The language as a whole, as tables with a sentence for each case.
 
 mod bounds;
+mod budget;
 mod evaluate;
 mod guide;
 mod parse;
@@ -9,7 +10,7 @@ mod templates;
 
 use serde_json::{Value as Json, json};
 
-use super::{Condition, ExprError, Expression, Roots, Scope};
+use super::{Condition, ExprError, Expression, Quoted, Roots, Scope};
 
 /// The variables of a run, with values.
 fn scope() -> Scope {

@@ -42,6 +42,21 @@ fn names_that_do_not_exist_are_refused_with_what_does() {
             &["it is called as x.startsWith()"],
             "a method called as a function is explained",
         ),
+        (
+            "startWith(object.name, 'a')",
+            &["did you mean startsWith?", "functions: bool, bytes"],
+            "a misspelt method too",
+        ),
+        (
+            "object.name.sting() == ''",
+            &["did you mean string?", "methods: "],
+            "and a misspelt function called as a method",
+        ),
+        (
+            "type(object) == has(google.protobuf).Timestamp",
+            &["unknown variable `google`"],
+            "a presence test is no part of a type's name",
+        ),
         ("object.name.int() == 1", &["it is called as int(x)"], "and the other way round"),
         ("math.absolute(1) == 1", &["unknown function `absolute`"], "functions in namespaces are known"),
         ("[1, 1].distinct() == [1]", &["unknown function `distinct`"], "what has no bound is left out"),
@@ -63,8 +78,11 @@ fn what_is_not_cel_is_refused() {
         ("1 +", "ends too early", "an operand is missing"),
         ("(true", "ends too early", "a bracket is open"),
         ("object.status.phase = 'x'", "write `==`", "assignments are a common slip"),
+        ("object.status.phase =", "write `==`", "also at the end"),
         ("true & false", "write `&&`", "so is a single &"),
+        ("true | false", "`||` for or", "and a single |"),
         ("object.phase == 'x", "a string is not closed", "quotes come in pairs"),
+        ("object.phase == \"x", "a string is not closed", "of either kind"),
         ("true}", "closes nothing", "a stray brace"),
         ("'äöü' == 1 2", "(column 12)", "the parser's columns count characters too"),
         ("1 2", "not valid CEL", "two expressions"),
@@ -85,14 +103,10 @@ fn certain_type_errors_are_refused() {
         ("null", "expected a bool, this is null", "nor is null"),
         ("true ? 1 : 2", "expected a bool, this is an int", "both branches are ints"),
         ("[1].map(x, x)", "expected a bool, this is a list", "a map gives a list"),
-        ("1 + 'a' == 1", "`+` does not take an int and a string; write string(...)", "numbers and texts do not add"),
-        ("1 + 1.0 == 2.0", "write double(...)", "nor ints and doubles"),
         ("!3", "expected a bool, this is an int", "! needs a bool"),
         ("-'a' == 1", "needs a number", "- needs a number"),
         ("1 && true", "expected a bool, this is an int", "&& needs bools"),
         ("1 ? true : false", "expected a bool, this is an int", "so does ?"),
-        ("'a' < 1", "`<` does not take a string and an int", "different types have no order"),
-        ("1 == 'a'", "`==` does not take an int and a string", "and are never equal"),
         ("1 in 2", "`in` does not take an int and an int", "in needs a list or map"),
         ("object.all(x, 1)", "expected a bool, this is an int", "loops need a bool"),
         ("'abc'.all(x, true)", "a loop needs a list or a map, this is a string", "and something to loop over"),
@@ -115,6 +129,50 @@ fn certain_type_errors_are_refused() {
     }
 }
 
+/// The end of the message, so that no hint is given where none helps.
+#[test]
+fn operators_say_which_types_they_take_and_what_to_write() {
+    for (source, end) in [
+        ("1 + 'a' == 1", "`+` does not take an int and a string; write string(...) around the other value"),
+        ("'a' + true == ''", "`+` does not take a string and a bool; write string(...) around the other value"),
+        ("'a' + null == ''", "`+` does not take a string and null"),
+        ("'a' - 1 == 1", "`-` does not take a string and an int"),
+        ("'a' - 'b' == ''", "`-` does not take a string and a string"),
+        ("'a' * 2 == ''", "`*` does not take a string and an int"),
+        ("'a' / 'b' == ''", "`/` does not take a string and a string"),
+        ("1.5 % 1.0 == 0.5", "`%` does not take a double and a double"),
+        ("1 + 1.0 == 2.0", "`+` does not take an int and a double; write double(...) around the int"),
+        ("1 + 1u == 2", "`+` does not take an int and a uint; write int(...) around the uint"),
+        ("'a' < 1", "`<` does not take a string and an int"),
+        ("[1] < [2]", "`<` does not take a list and a list"),
+        ("1 == 'a'", "`==` does not take an int and a string"),
+        ("1 != 'a'", "`!=` does not take an int and a string"),
+        ("1 in 'a'", "`in` does not take an int and a string"),
+        ("duration('1s') < '1s'", "`<` does not take a duration and a string; write duration(...) around the string"),
+        ("'1' == quantity('1')", "`==` does not take a string and a quantity; write quantity(...) around the string"),
+        (
+            "timestamp('2026-11-23T10:00:00Z') < '2026'",
+            "`<` does not take a timestamp and a string; write timestamp(...) around the string",
+        ),
+        (
+            "timestamp('2026-11-23T10:00:00Z') + timestamp('2026-11-23T10:00:00Z') == null",
+            "`+` does not take a timestamp and a timestamp",
+        ),
+        ("duration('1s') - timestamp('2026-11-23T10:00:00Z') == null", "`-` does not take a duration and a timestamp"),
+        ("timestamp('2026-11-23T10:00:00Z') - duration('1s')", "expected a bool, this is a timestamp"),
+        ("duration('1s') + timestamp('2026-11-23T10:00:00Z')", "expected a bool, this is a timestamp"),
+        (
+            "timestamp('2026-11-23T10:00:00Z') - timestamp('2026-11-23T10:00:00Z')",
+            "expected a bool, this is a duration",
+        ),
+        ("duration('1s') - duration('1s')", "expected a bool, this is a duration"),
+        ("object.a - 1", "expected a bool, this is an int"),
+    ] {
+        let text = refusal(source);
+        assert!(text.ends_with(end), "{source}: {text}");
+    }
+}
+
 #[test]
 fn what_may_fit_is_accepted() {
     for (source, why) in [
@@ -125,6 +183,11 @@ fn what_may_fit_is_accepted() {
         ("1 < 1.5", "numbers of different types are compared"),
         ("1 == 1.0", "and may be equal"),
         ("object.started + duration('1s') < object.ended", "a field may be a timestamp"),
+        ("object.started + duration('1s') < timestamp('2026-11-23T10:00:00Z')", "also beside one"),
+        ("timestamp('2026-11-23T10:00:00Z') + object.lag < object.ended", "and another a duration"),
+        ("object.ended - timestamp('2026-11-23T10:00:00Z') > duration('1s')", "times are subtracted"),
+        ("object.ended - duration('1s') > timestamp('2026-11-23T10:00:00Z')", "and durations from times"),
+        ("timestamp('2026-11-23T10:00:00Z') - object.x == object.y", "whichever of them it is"),
         ("object.x ? true : object.y", "one branch may be a bool"),
         ("type(object) == map", "types have names"),
         ("type(object.at) == google.protobuf.Timestamp", "also qualified ones"),
@@ -153,6 +216,7 @@ fn references_are_extracted() {
         ("params.?image.hasValue()", &["params.image?"], "so is an optional selection"),
         ("has(steps.load.outputs)", &["steps.load"], "a presence test further in is not"),
         ("[1].all(params, params == 1)", &[], "a variable of a loop hides one from outside"),
+        ("[{}].all(params, params.image == params['tag'])", &[], "with its fields"),
         ("object.a.all(x, x == params.b)", &["object.a", "params.b"], "references in loops count"),
         ("{'k': params.a} == {params.b: 1}", &["params.a", "params.b"], "and in maps"),
     ] {

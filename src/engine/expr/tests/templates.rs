@@ -1,5 +1,5 @@
 use super::{
-    super::{Template, check_json, render_json},
+    super::{MAX_OUTPUT_BYTES, Template, check_json, render_json},
     *,
 };
 
@@ -78,6 +78,7 @@ fn templates_in_json_are_checked_with_their_path() {
             "objects and lists",
         ),
         (json!({ "labels": { "a/b": "${nope}" } }), "labels[\"a/b\"]", "keys that are no words"),
+        (json!({ "": { "a_b": { "c-d": "${nope}" } } }), "[\"\"].a_b.c-d", "words with a `_` or a `-`"),
         (json!({ "x-${nope}": 1 }), "[\"x-${nope}\"]", "keys that fail"),
         (json!("${nope}"), "", "a string alone"),
         (json!(["${nope}"]), "[0]", "a list"),
@@ -94,4 +95,27 @@ fn references_of_templates_are_extracted() {
     let template = Template::parse("${params.a} and ${steps.b.outputs.x + params[\"c\"]}", &roots()).unwrap();
     let found: Vec<_> = template.references().map(|it| (it.root, it.field)).collect();
     assert_eq!(found, [("params", Some("a")), ("params", Some("c")), ("steps", Some("b"))]);
+}
+
+#[test]
+fn what_is_rendered_has_a_largest_size() {
+    let full = "x".repeat(MAX_OUTPUT_BYTES);
+    let half = &full[..MAX_OUTPUT_BYTES / 2];
+    let scope = Scope::new().with("half", json!(half));
+    for (text, fits) in [
+        (full.clone(), true),
+        (format!("{full}y"), false),
+        ("${half}${half}".to_owned(), true),
+        ("${half}y${half}".to_owned(), false),
+    ] {
+        let rendered = Template::parse(&text, &scope.roots()).unwrap().render(&scope);
+        match rendered {
+            Ok(rendered) => assert!(fits && rendered == full),
+            Err(error) => assert!(!fits && matches!(error, ExprError::TooLarge { .. }), "{error}"),
+        }
+    }
+    let tree = json!({ "a": half, "b": ["${half}"] });
+    assert_eq!(render_json(&tree, &scope), Ok(json!({ "a": half, "b": [half] })));
+    let error = render_json(&json!([tree, "${1}"]), &scope).unwrap_err();
+    assert!(matches!(error, ExprError::TooLarge { .. }), "all texts of a tree count together: {error}");
 }
