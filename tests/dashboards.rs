@@ -7,7 +7,7 @@ use std::{
 };
 
 use regex::Regex;
-use soak_operator::telemetry::{ErrorClass, Metrics, StatusWrite};
+use soak_operator::telemetry::{ErrorClass, Metrics, ScheduleState, StatusWrite};
 
 /// What an operator exports once everything has happened: labels by name of the metric.
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
@@ -20,6 +20,16 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     metrics.set_outputs("soaks", "nightly", [("lost", 0.0)]);
     metrics.set_alerts_firing("soaks", "nightly", "Critical", 1);
     metrics.alert_fired("soaks", "nightly", "Critical");
+    metrics.set_schedule(
+        "soaks",
+        "nightly",
+        ScheduleState {
+            last_schedule: Some(1.0),
+            last_success: Some(1.0),
+            next_schedule: Some(1.0),
+            ..ScheduleState::default()
+        },
+    );
     metrics.step_failed("pod", "OOMKilled");
     metrics.observe_reconcile(Duration::from_millis(1));
     metrics.reconcile_failed(ErrorClass::Conflict);

@@ -18,6 +18,8 @@ use crate::{
 
 /// How long a write whose answer was lost may still have an effect: the server gives it up, and a decision that old is not acted on.
 const OPEN: Duration = Duration::from_secs(BRIEF_SECONDS as u64 + 3);
+/// How long a fault that such a write makes late may last before it is looked for again.
+const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Inner {
@@ -94,13 +96,15 @@ impl Memory {
         self.inner.lock().pauses.get(task).is_some_and(|(_, due)| Instant::now() < *due)
     }
 
-    /// Notes what came of a task. Before `open_until` it can't succeed; it is due then, however long its pause has become.
+    /// Notes what came of a task. Before `open_until` it can't succeed; until then it is tried each second, however long its pause
+    /// has become.
     pub(super) fn tried(&self, task: &str, again: bool, open_until: Option<Instant>) {
         let mut inner = self.inner.lock();
         if again {
             let failures = inner.pauses.get(task).map_or(0, |(failures, _)| *failures) + 1;
             let (now, pause) = (Instant::now(), backoff(failures));
-            let due = open_until.filter(|until| *until > now).map_or(now + pause, |until| until.min(now + pause));
+            let due =
+                open_until.filter(|until| *until > now).map_or(now + pause, |until| until.min(now + pause.min(LATE)));
             inner.pauses.insert(task.to_owned(), (failures, due));
         } else {
             inner.pauses.remove(task);
@@ -258,14 +262,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_over_when_no_earlier_call_can_have_an_effect_any_more() {
+    fn what_an_earlier_call_may_still_make_is_looked_for_each_second_and_at_its_end() {
         let memory = Memory::new();
-        let until = Instant::now() + Duration::from_secs(2);
+        let next = |until: Duration| {
+            memory.tried("revert 0", true, Some(Instant::now() + until));
+            memory.next_try().unwrap()
+        };
         for _ in 0..6 {
-            memory.tried("revert 0", true, Some(until));
+            assert!(next(Duration::from_secs(8)) <= LATE);
         }
-        assert!(memory.next_try().is_some_and(|next| next <= Duration::from_secs(2)), "{:?}", memory.next_try());
-        memory.tried("revert 0", true, Some(Instant::now()));
-        assert!(memory.next_try().is_some_and(|next| next > Duration::from_secs(2)), "{:?}", memory.next_try());
+        assert!(next(Duration::from_millis(300)) <= Duration::from_millis(300), "that is its end");
+        assert!(next(Duration::ZERO) > LATE, "it has failed for another reason");
     }
 }
