@@ -230,11 +230,15 @@ fn rewrite_step(step: &mut IdedExpr, accumulator: &str) {
         Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::CONDITIONAL => {
             if let [condition, branches @ ..] = args.as_mut_slice() {
                 rewrite(condition, true);
-                branches.iter_mut().for_each(|branch| rewrite_step(branch, accumulator));
+                for branch in branches {
+                    rewrite_step(branch, accumulator);
+                }
             }
         }
         Expr::Call(CallExpr { target: None, args, .. }) if args.first().is_some_and(is_accumulator) => {
-            args.iter_mut().for_each(|argument| rewrite(argument, true));
+            for argument in args {
+                rewrite(argument, true);
+            }
         }
         _ => rewrite(step, true),
     }
