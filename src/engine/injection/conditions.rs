@@ -30,7 +30,6 @@ pub(super) fn describe(machine: &mut Machine<'_>) {
     let began = machine.status.injected_at.is_some();
     let injected = match phase {
         InjectionPhase::Pending | InjectionPhase::Injecting => Unknown,
-        InjectionPhase::Injected => True,
         // A wait for it must see that it was there, however short that was.
         _ if began => True,
         _ => False,

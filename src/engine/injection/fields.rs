@@ -3,7 +3,7 @@
 //! A path is a JSON pointer (RFC 6901) in which an item of a list may be picked by its name, as in
 //! `/spec/template/spec/containers/name=app/image`: a list may grow before the fault is undone.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub use super::agreements::is_agreement;
 
@@ -212,17 +212,10 @@ fn remove(path: &str, copy: &mut Value, operations: &mut Vec<Value>) {
         place = parent;
     }
     operations.push(json!({"op": "remove", "path": place}));
-    if let Some((parent, name)) = split(place) {
-        let name = unescape(name);
-        match copy.pointer_mut(parent) {
-            Some(Value::Object(fields)) => drop(Map::remove(fields, &name)),
-            Some(Value::Array(items)) => {
-                if let Some(index) = name.parse::<usize>().ok().filter(|index| *index < items.len()) {
-                    items.remove(index);
-                }
-            }
-            _ => {}
-        }
+    if let Some((parent, name)) = split(place)
+        && let Some(Value::Object(fields)) = copy.pointer_mut(parent)
+    {
+        fields.remove(&unescape(name));
     }
 }
 
@@ -301,6 +294,13 @@ mod tests {
         );
         let operations = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "app:2"}]);
         assert_eq!(differences(&deployment(), &after, &touched_by_operations(&operations)), changes);
+        // A key that is a number is no item of a list.
+        let port = touched_by_merge(&json!({"metadata": {"annotations": {"8080": null}}}));
+        assert_eq!(differences(&deployment(), &after, &port), []);
+        let mut after = deployment();
+        after["spec"]["strategy"] = json!({});
+        let changes = differences(&deployment(), &after, &touched_by_merge(&json!({"spec": {"strategy": {}}})));
+        assert_eq!(changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["/spec/strategy"]);
     }
 
     #[test]
@@ -315,6 +315,10 @@ mod tests {
         containers[1]["image"] = json!("none");
         containers.insert(0, json!({"name": "new", "image": "new:1"}));
         assert_eq!(state(&change, &now), FieldState::After);
+        assert_eq!(state(&change, &deployment()), FieldState::Before);
+        let mut theirs = deployment();
+        theirs["spec"]["template"]["spec"]["containers"][1]["image"] = json!("side:2");
+        assert_eq!(state(&change, &theirs), FieldState::Other);
         apply(&back(std::slice::from_ref(&change), &now), &mut now);
         assert_eq!(now["spec"]["template"]["spec"]["containers"][2]["image"], "side:1");
         assert_eq!(now["spec"]["template"]["spec"]["containers"][0]["image"], "new:1");
@@ -333,9 +337,9 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_goes_with_the_map_that_was_made_for_it_and_not_with_one_that_others_use() {
+    fn annotations_go_with_the_map_that_was_made_for_them_and_not_with_one_that_others_use() {
         let mut after = deployment();
-        after["metadata"]["annotations"] = json!({"ours": "1"});
+        after["metadata"]["annotations"] = json!({"ours": "1", "ours/too": "1"});
         let changes = differences(&deployment(), &after, &everything());
         let mut alone = deployment();
         apply(&forward(&changes, &alone), &mut alone);

@@ -315,18 +315,18 @@ impl Machine<'_> {
             (_, None) => self.healthy(self.now),
             (health, Some(timeout)) => {
                 let detail = match health {
-                    Health::NotYet { message } => message.as_str(),
-                    _ => "",
+                    Health::NotYet { message } => message.clone(),
+                    // What was seen last stands until there is something new.
+                    _ if self.status.reason == reason::RECOVERING => self.status.message.clone(),
+                    _ => String::new(),
                 };
                 let since = self.status.reverted_at.unwrap_or(self.now);
                 if self.reached(since + timeout.as_chrono()) {
-                    let message = format!("undone, but the system was not healthy within {timeout}: {detail}");
+                    let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+                    let message = format!("undone, but the system was not healthy within {timeout}{why}");
                     return self.end(InjectionPhase::Failed, reason::NOT_RECOVERED, &message);
                 }
-                // What was seen last stands until there is something new.
-                if !detail.is_empty() || self.status.reason != reason::RECOVERING {
-                    self.wait(reason::RECOVERING, detail);
-                }
+                self.wait(reason::RECOVERING, &detail);
                 self.effects.push(InjectionEffect::Look);
             }
         }

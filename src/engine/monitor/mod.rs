@@ -67,9 +67,9 @@ pub(super) fn leave(plan: &Plan, status: &mut SoakRunStatus, context: &mut Conte
     describe(alerts);
 }
 
-/// Moves all alerts on by what is seen.
+/// Moves all alerts on by what is seen. An ended run does not come here.
 pub(super) fn advance(plan: &Plan, status: &mut SoakRunStatus, context: &mut Context<'_>) {
-    if plan.monitors.is_empty() || status.started_at.is_none() || status.phase.is_final() {
+    if plan.monitors.is_empty() || status.started_at.is_none() {
         return;
     }
     let mut alerts = status.alerts.take().unwrap_or_default();

@@ -198,7 +198,7 @@ fn default_rules(source: &Source) -> Vec<AlertRule> {
     let rule = |name: &str, when: &str, hold: u64, severity, policy| AlertRule {
         name: name.into(),
         when: when.into(),
-        hold: (hold > 0).then(|| Duration::from_secs(hold)),
+        hold: Some(Duration::from_secs(hold)),
         severity,
         policy,
         ..AlertRule::default()

@@ -171,6 +171,10 @@ mod tests {
         // From 02:00 to 03:00 there are two hours on 25 October 2026.
         let autumn = ticks(&half_past_two, "2026-10-23T12:00:00Z", "2026-10-26T12:00:00Z");
         assert_eq!(autumn, ["24T00:30", "25T00:30", "26T01:30"]);
+        // In the second of the two hours the next one is that of the next day, and the last one was in the first.
+        let second = at("2026-10-25T01:10:00Z");
+        assert_eq!(half_past_two.next(second), Some(at("2026-10-26T01:30:00Z")));
+        assert_eq!(half_past_two.last(second), Some(at("2026-10-25T00:30:00Z")));
         let hourly = ticks(&calendar("@hourly", "Europe/Berlin"), "2026-10-24T23:30:00Z", "2026-10-25T02:30:00Z");
         assert_eq!(hourly, ["25T00:00", "25T01:00", "25T02:00"], "each hour, also the one that comes twice");
     }

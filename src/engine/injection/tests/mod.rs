@@ -1,6 +1,9 @@
 //! The machine of an injection in a simulated world: objects with fields, an API that loses answers, an operator that dies.
 
+mod ends;
+mod plans;
 mod properties;
+mod told;
 mod world;
 
 use chrono::{DateTime, TimeDelta, Utc};

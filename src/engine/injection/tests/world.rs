@@ -57,6 +57,10 @@ pub(super) struct World {
     pub(super) foreign_overwritten: bool,
     pub(super) began_late: bool,
     pub(super) touched_without_journal: bool,
+    /// The reasons of all events.
+    pub(super) notes: Vec<String>,
+    /// When the last decision wants to be made again.
+    pub(super) wake_at: Option<DateTime<Utc>>,
     denied: bool,
     halted: bool,
     healthy: bool,
@@ -87,6 +91,8 @@ impl World {
             foreign_overwritten: false,
             began_late: false,
             touched_without_journal: false,
+            notes: Vec::new(),
+            wake_at: None,
             denied: false,
             halted: false,
             healthy: false,
@@ -201,7 +207,8 @@ impl World {
     fn round(&mut self, seen: &mut InjectionSeen, left: &mut usize) -> bool {
         let plan = InjectionPlan::parse(&self.injection.spec, "seed");
         self.injection.metadata.finalizers = self.has_finalizer.then(|| vec![FINALIZER.to_owned()]);
-        let InjectionDecision { status, effects, wake_at: _ } = decide(plan.as_ref(), &self.injection, seen, self.now);
+        let InjectionDecision { status, effects, wake_at } = decide(plan.as_ref(), &self.injection, seen, self.now);
+        self.wake_at = wake_at;
         if self.status() != status {
             assert!(
                 self.status().phase == status.phase
@@ -261,7 +268,7 @@ impl World {
                         self.deleted = true;
                     }
                 }
-                InjectionEffect::Notify(_) => {}
+                InjectionEffect::Notify(note) => self.notes.push(note.reason),
             }
         }
         news

@@ -123,6 +123,11 @@ fn replace_aborts_the_run_before_and_waits_for_its_cleanup() {
     assert_eq!(world.status().starting.as_ref().unwrap().name, "nightly-202611251400");
     world.until("25T14:05:00");
     assert_eq!(world.names().len(), 1, "it is cleaning up");
+    let aborts = |world: &mut World| world.decide().iter().any(|it| matches!(it, ScheduleEffect::Abort { .. }));
+    assert!(!aborts(&mut world), "it was told to");
+    let run = world.run("nightly-202611251300");
+    (run.aborting, run.deleting) = (false, true);
+    assert!(!aborts(&mut world), "whoever deletes it ends it, too");
     world.ends("nightly-202611251300", RunPhase::Aborted);
     assert_eq!(
         world.names(),
@@ -234,6 +239,7 @@ fn an_intent_that_is_too_old_is_not_acted_on() {
 
 #[test]
 fn a_refused_run_is_told_and_tried_again_until_the_next_tick() {
+    use NoteType::{Normal, Warning};
     let mut world = World::new(&json!({}));
     let problem = Problem { reason: "PermissionDenied".into(), message: "may not create soakruns".into() };
     world.refusal = Some(problem);
@@ -245,8 +251,8 @@ fn a_refused_run_is_told_and_tried_again_until_the_next_tick() {
     world.until("27T09:00:00");
     assert_eq!(world.names(), ["nightly-202611270200"]);
     assert_eq!(world.ready().0, ConditionStatus::True);
-    let told: Vec<&str> = world.notes.iter().map(|note| note.1.as_str()).collect();
-    assert_eq!(told, ["PermissionDenied", "RunCreated", "Scheduled"]);
+    let told: Vec<_> = world.notes.iter().map(|note| (note.0, note.1.as_str())).collect();
+    assert_eq!(told, [(Warning, "PermissionDenied"), (Normal, "RunCreated"), (Normal, "Scheduled")]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A schedule in a world of its own: time is moved by hand, runs are made and end as told.
 
 mod cases;
+mod late;
 mod properties;
 
 use serde_json::{Value, json};

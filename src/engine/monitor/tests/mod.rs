@@ -1,3 +1,9 @@
+//! A run with monitors in a world of its own: time is moved by hand, looks see what they are told.
+
+mod kept;
+mod looks;
+mod subjects;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -6,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::SoakRun,
+    api::{SoakRun, monitor::Monitor},
     engine::{Decision, Seen, Validation, decide},
 };
 
@@ -21,22 +27,31 @@ struct World {
     now: DateTime<Utc>,
     looks: BTreeMap<String, MonitorSeen>,
     notes: Vec<String>,
+    /// What the events say.
+    told: Vec<(NoteType, String)>,
 }
 
 fn world(rule: Value) -> World {
     let mut rule = rule;
     rule["name"] = json!("High");
     rule["when"] = json!("value > 10.0");
+    watched(&json!([
+        {"name": "m", "interval": "1s", "promql": {"url": "http://p", "query": "q"}, "alerts": [rule]},
+    ]))
+}
+
+fn watched(monitors: &Value) -> World {
     let run: SoakRun = serde_json::from_value(json!({
         "apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun",
         "metadata": {"name": "run", "namespace": "ns", "uid": "uid", "generation": 1, "finalizers": ["soak.dev/cleanup"]},
         "spec": {"serviceAccountName": "soak", "cycles": 3,
             "phases": [{"name": "p", "steps": [{"name": "s", "sleep": {"duration": "1h"}}]}],
-            "monitors": [{"name": "m", "interval": "1s", "promql": {"url": "http://p", "query": "q"}, "alerts": [rule]}]},
+            "monitors": monitors},
     }))
     .unwrap();
     let plan = Plan::parse(&run.spec).unwrap();
-    let mut world = World { run, plan, now: at(0), looks: BTreeMap::new(), notes: Vec::new() };
+    let (looks, notes, told) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut world = World { run, plan, now: at(0), looks, notes, told };
     world.visit();
     world
 }
@@ -47,10 +62,14 @@ impl World {
         let seen = Seen { validation: Some(Validation::Accepted), monitors: self.looks.clone(), ..Seen::default() };
         for _ in 0..5 {
             let Decision { status, effects, .. } = decide(Ok(&self.plan), &self.run, &seen, self.now);
-            self.notes.extend(effects.into_iter().filter_map(|effect| match effect {
-                crate::engine::Effect::Notify(note) if note.reason.starts_with("Alert") => Some(note.reason),
-                _ => None,
-            }));
+            for effect in effects {
+                if let crate::engine::Effect::Notify(note) = effect
+                    && note.reason.starts_with("Alert")
+                {
+                    self.told.push((note.type_, note.message));
+                    self.notes.push(note.reason);
+                }
+            }
             if self.run.status.as_ref() == Some(&status) {
                 return;
             }
@@ -61,14 +80,27 @@ impl World {
 
     /// A look that sees `value`, or one that fails.
     fn look(&mut self, seconds: i64, value: Option<f64>) {
-        self.now = at(seconds);
-        let subject = |value| Subject { name: "x=1".into(), sample: Some(value), value: json!({"x": "1"}) };
-        let look = value.map_or_else(
-            || Err(Broken("no answer".into())),
-            |value| judge(&self.plan.monitors[0], &Scope::new(), vec![subject(value)]),
-        );
-        let (plan, now) = (&self.plan.monitors[0], self.now);
-        self.looks.entry("m".into()).or_insert_with(|| MonitorSeen::new(plan, now)).take_in(now, look, true);
+        match value {
+            Some(value) => self.look_at(seconds, 0, &[("x=1", value)]),
+            None => self.take_in(seconds, 0, Err(Broken("no answer".into()))),
+        }
+    }
+
+    /// A look of one of the monitors at subjects with their values.
+    fn look_at(&mut self, seconds: i64, monitor: usize, subjects: &[(&str, f64)]) {
+        let subject = |(name, value): &(&str, f64)| Subject {
+            name: (*name).to_owned(),
+            sample: Some(*value),
+            value: json!({"x": "1"}),
+        };
+        let judged = judge(&self.plan.monitors[monitor], &Scope::new(), subjects.iter().map(subject).collect());
+        self.take_in(seconds, monitor, judged);
+    }
+
+    fn take_in(&mut self, seconds: i64, monitor: usize, look: Result<Vec<Judged>, Broken>) {
+        let (plan, now) = (&self.plan.monitors[monitor], at(seconds));
+        self.looks.entry(plan.name.clone()).or_insert_with(|| MonitorSeen::new(plan, now)).take_in(now, look, true);
+        self.now = now;
         self.visit();
     }
 
@@ -82,6 +114,10 @@ impl World {
 
     fn alerts(&self) -> Vec<(&str, AlertState)> {
         self.status().alerts.iter().flat_map(|it| &it.list).map(|it| (it.alert.as_str(), it.state)).collect()
+    }
+
+    fn subjects(&self) -> Vec<(&str, AlertState)> {
+        self.status().alerts.iter().flat_map(|it| &it.list).map(|it| (it.subject.as_str(), it.state)).collect()
     }
 }
 
@@ -276,8 +312,10 @@ fn policies_fail_the_cycle_the_run_or_stop_it() {
         assert_eq!(status.ending.as_ref().map(|it| it.reason.as_str()), ending, "{policy}");
         let Some(pass) = &status.current else { continue };
         let failure = cycle_failure(pass, &status, at(3));
-        assert_eq!(failure.is_some(), policy != "record", "{policy}");
-        assert_eq!(status.alerts.unwrap().failure.is_some(), policy == "failRun");
+        let told = "alert m/High (x=1) fired: value 11: value > 10.0";
+        let said = failure.as_ref().map(|it| (it.reason.as_str(), it.message.as_str()));
+        assert_eq!(said, (policy != "record").then_some(("AlertFiring", told)), "{policy}");
+        assert_eq!(status.alerts.unwrap().failure.as_deref(), (policy == "failRun").then_some(told));
     }
 }
 
@@ -306,6 +344,15 @@ fn what_is_wrong_in_a_monitor_is_named() {
     refuse(with(json!({"name": "MonitorBroken", "when": "true"})), "spec.monitors[0].alerts[0].name", "another name");
     refuse(json!({"name": "m", "value": "(", "http": {"url": "http://x"}}), "spec.monitors[0].value", "");
     refuse(json!({"name": "m", "http": {"url": "${steps.x}"}}), "spec.monitors[0].http.url", "steps");
+    let twice = json!([{"name": "A", "when": "true"}, {"name": "B", "when": "true"}, {"name": "A", "when": "false"}]);
+    refuse(
+        json!({"name": "m", "http": {"url": "http://x"}, "alerts": twice}),
+        "spec.monitors[0].alerts",
+        "A comes twice",
+    );
+    let monitor: Monitor = serde_json::from_value(json!({"name": "m", "http": {"url": "http://x"}})).unwrap();
+    let error = parse(&[monitor.clone(), monitor]).unwrap_err().to_string();
+    assert_eq!(error, "spec.monitors[1].name: the name m comes twice");
 }
 
 proptest! {
