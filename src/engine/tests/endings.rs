@@ -421,7 +421,7 @@ fn no_phase_begins_after_an_abort() {
     ]}));
     world.store_works = false;
     // The first phase has ended; what it made is still to go.
-    while !world.status().current.is_some_and(|pass| pass.phases[0].outcome.is_some()) {
+    while world.status().current.is_none_or(|pass| pass.phases[0].outcome.is_none()) {
         world.visit_until(1);
     }
     world.edit(json!({"abort": true}));

@@ -19,16 +19,16 @@ fn an_injection_begins_in_its_cycles_so_long_after_its_phase() {
         "injections": [{"name": "fault", "atPhase": "work", "every": 2, "offset": "4s", "template": {}}],
     }));
     let began = world.now;
-    let mut begun = Vec::new();
+    let mut starts = Vec::new();
     while !world.status().phase.is_final() {
         world.settle();
-        begun.resize(world.begun.len(), (world.now - began).num_seconds());
+        starts.resize(world.begun.len(), (world.now - began).num_seconds());
         if !world.status().phase.is_final() {
             world.pass_time();
         }
     }
     let cycles: Vec<(&str, u32)> = world.begun.iter().map(|(key, _)| (key.phase.as_str(), key.cycle)).collect();
-    assert_eq!((cycles, begun), (vec![("work", 2), ("work", 4)], vec![10 + 1 + 4, 30 + 1 + 4]));
+    assert_eq!((cycles, starts), (vec![("work", 2), ("work", 4)], vec![10 + 1 + 4, 30 + 1 + 4]));
     assert_eq!(world.status().phase, RunPhase::Succeeded);
     assert_eq!(world.now - began, TimeDelta::seconds(50));
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::{Duration, monitor::Severity};
 
-fn monitor(spec: Value) -> MonitorPlan {
+fn monitor(spec: &Value) -> MonitorPlan {
     let mut monitor = json!({"name": "m"});
     monitor.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     parse(&[serde_json::from_value(monitor).unwrap()]).unwrap().remove(0)
@@ -20,7 +20,7 @@ fn a_value_is_a_number_or_not_there_and_all_else_is_a_broken_monitor() {
     let resource = json!({"apiVersion": "v1", "kind": "ConfigMap"});
     let plan = |value: &str| {
         let alerts = json!([{"name": "High", "when": "value > 3.0"}]);
-        monitor(json!({"resource": resource, "value": value, "alerts": alerts}))
+        monitor(&json!({"resource": resource, "value": value, "alerts": alerts}))
     };
     let object = json!({"lag": 5, "text": "12", "word": "many", "none": null, "zero": 0});
     for (value, sample) in [
@@ -46,7 +46,7 @@ fn a_value_is_a_number_or_not_there_and_all_else_is_a_broken_monitor() {
 fn a_rule_on_what_is_not_there_does_not_hold_and_one_that_fails_breaks_the_monitor() {
     let plan = |value: &str, when: &str| {
         let alerts = json!([{"name": "High", "when": when}]);
-        monitor(json!({"resource": {"apiVersion": "v1", "kind": "ConfigMap"}, "value": value, "alerts": alerts}))
+        monitor(&json!({"resource": {"apiVersion": "v1", "kind": "ConfigMap"}, "value": value, "alerts": alerts}))
     };
     let object = json!({"lag": 5, "zero": 0});
     let calm = |sample| Ok((sample, vec![]));
@@ -67,7 +67,7 @@ fn a_rule_on_what_is_not_there_does_not_hold_and_one_that_fails_breaks_the_monit
 fn rules_see_the_run_beside_their_subject() {
     let when = "run.name == 'run' && run.namespace == 'ns' && run.uid == 'uid' && run.attempt == 2 && params.size == '3' && labels.x == '1'";
     let source = json!({"url": "http://p", "query": "q"});
-    let plan = monitor(json!({"promql": source, "alerts": [{"name": "A", "when": when}]}));
+    let plan = monitor(&json!({"promql": source, "alerts": [{"name": "A", "when": when}]}));
     let mut world = world(json!({}));
     world.plan.parameters = BTreeMap::from([("size".to_owned(), "3".to_owned())]);
     let subject = Subject { name: "s".into(), sample: None, value: json!({"x": "1"}) };
@@ -77,7 +77,7 @@ fn rules_see_the_run_beside_their_subject() {
 
 #[test]
 fn more_subjects_than_can_be_judged_break_the_monitor() {
-    let plan = monitor(json!({"promql": {"url": "http://p", "query": "q"}}));
+    let plan = monitor(&json!({"promql": {"url": "http://p", "query": "q"}}));
     let subjects = |count| vec![Subject { name: "s".into(), sample: Some(1.0), value: json!({}) }; count];
     assert_eq!(judge(&plan, &Scope::new(), subjects(200)).unwrap().len(), 200);
     let Broken(why) = judge(&plan, &Scope::new(), subjects(201)).unwrap_err();
@@ -88,7 +88,7 @@ fn more_subjects_than_can_be_judged_break_the_monitor() {
 fn a_monitor_that_declares_no_alerts_has_those_of_its_source() {
     use AlertPolicy::{FailCycle, Record};
     use Severity::{Critical, Warning};
-    let pods = monitor(json!({"podHealth": {"policy": "failCycle"}}));
+    let pods = monitor(&json!({"podHealth": {"policy": "failCycle"}}));
     let rules = |plan: &MonitorPlan| -> Vec<_> {
         plan.rules.iter().map(|it| (it.name.clone(), it.severity, it.policy, it.hold.as_std().as_secs())).collect()
     };
@@ -114,7 +114,7 @@ fn a_monitor_that_declares_no_alerts_has_those_of_its_source() {
         pod.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         assert_eq!(look(&pods, pod).unwrap().1, holds, "{change}");
     }
-    let http = monitor(json!({"http": {"url": "http://x"}}));
+    let http = monitor(&json!({"http": {"url": "http://x"}}));
     assert_eq!(rules(&http), [("Unavailable".to_owned(), Warning, Record, 0), broken()]);
     for (status, holds) in [(0, true), (200, false), (399, false), (400, true), (503, true)] {
         assert_eq!(look(&http, json!({"status": status})).unwrap().1.len(), usize::from(holds), "{status}");
@@ -123,9 +123,9 @@ fn a_monitor_that_declares_no_alerts_has_those_of_its_source() {
         json!({"promql": {"url": "http://p", "query": "q"}}),
         json!({"resource": {"apiVersion": "v1", "kind": "ConfigMap"}}),
     ] {
-        assert_eq!(rules(&monitor(source)), [broken()]);
+        assert_eq!(rules(&monitor(&source)), [broken()]);
     }
-    let often = monitor(json!({"interval": "10ms", "http": {"url": "http://x"}}));
+    let often = monitor(&json!({"interval": "10ms", "http": {"url": "http://x"}}));
     assert_eq!(often.interval, Duration::from_secs(1), "no source is asked more often");
 }
 
@@ -148,7 +148,7 @@ fn each_source_has_its_name_and_its_variable() {
 
 #[test]
 fn a_look_is_news_when_something_begins_or_ends_to_hold_and_when_sight_is_lost_or_back() {
-    let plan = monitor(json!({
+    let plan = monitor(&json!({
         "promql": {"url": "http://p", "query": "q"}, "alerts": [{"name": "High", "when": "value > 10.0"}],
     }));
     let mut seen = MonitorSeen::new(&plan, at(0));
@@ -183,7 +183,7 @@ fn a_look_is_news_when_something_begins_or_ends_to_hold_and_when_sight_is_lost_o
 
 #[test]
 fn of_very_many_held_conditions_those_that_came_first_are_told() {
-    let plan = monitor(json!({
+    let plan = monitor(&json!({
         "promql": {"url": "http://p", "query": "q"}, "alerts": [{"name": "High", "when": "value > 10.0"}],
     }));
     let mut seen = MonitorSeen::new(&plan, at(0));
