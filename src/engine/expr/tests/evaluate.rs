@@ -52,6 +52,11 @@ fn conditions_hold_or_not() {
             "and taken apart",
         ),
         ("optional.of(1).hasValue()", true, "optionals"),
+        (
+            "[-1, 1].all(n, math.abs(n) == 1 && optional.of(n).hasValue())",
+            true,
+            "functions in namespaces, also in loops",
+        ),
     ] {
         assert_eq!(holds(source), Ok(expected), "{source}: {why}");
     }
@@ -102,6 +107,11 @@ fn failures_say_what_to_do() {
             "the innermost that is there",
         ),
         ("params['nope'] == 1", &["`params` has no key `nope`"], "keys in brackets"),
+        (
+            "steps['load'].outputs.p99 == 1",
+            &["`steps[\"load\"].outputs` has no key `p99` (it has: p95, requests)"],
+            "also further in",
+        ),
         ("object._owner == 1", &["test it with has(object._owner) first"], "names that begin with an underscore"),
         ("object.metadata.labels['a/b'] == 1", &["test it with `in` first"], "keys that are no names"),
         ("object.metadata.labels['2nd'] == 1", &["test it with `in` first"], "nor do names begin with digits"),
