@@ -53,6 +53,9 @@ impl Copy {
         for (path, text) in texts.iter().filter(|(path, _)| !written.contains(*path)) {
             copy.write(path, text)?;
         }
+        for path in NEEDED {
+            remove_others(&copy.folder.join(path), path, &texts)?;
+        }
         Ok(copy)
     }
 
@@ -151,6 +154,21 @@ fn gather(from: &Path, path: &str, texts: &mut BTreeMap<String, String>) -> Resu
     Ok(())
 }
 
+/// Removes files that the checkout no longer has: two may claim to be the same module.
+fn remove_others(at: &Path, path: &str, texts: &BTreeMap<String, String>) -> Result<()> {
+    if !at.is_dir() {
+        if at.exists() && !texts.contains_key(path) {
+            fs::remove_file(at)?;
+        }
+        return Ok(());
+    }
+    for entry in fs::read_dir(at)? {
+        let name = entry?.file_name();
+        remove_others(&at.join(&name), &format!("{path}/{}", name.to_string_lossy()), texts)?;
+    }
+    Ok(())
+}
+
 fn complaint(message: &Value) -> Option<Complaint> {
     let message = &message["message"];
     if message["level"] != "error" {
@@ -168,6 +186,20 @@ fn complaint(message: &Value) -> Option<Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_from_the_checkout_goes_from_the_copy() {
+        let folder = std::env::temp_dir().join(format!("mutants-copy-{}", std::process::id()));
+        for name in ["a.rs", "a/mod.rs", "a/b.rs"] {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let texts = ["src/a/mod.rs", "src/a/b.rs"].map(|path| (path.to_owned(), String::new())).into();
+        remove_others(&folder, "src", &texts).unwrap();
+        assert!(!folder.join("a.rs").exists() && folder.join("a/mod.rs").exists() && folder.join("a/b.rs").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn only_dependencies_that_the_source_names_are_built() {
