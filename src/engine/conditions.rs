@@ -61,7 +61,7 @@ fn conditions(status: &SoakRunStatus) -> [(&'static str, ConditionStatus, String
 }
 
 fn is_blocked(status: &SoakRunStatus) -> bool {
-    ![reason::PENDING, reason::VALIDATING, reason::SUSPENDED].contains(&status.reason.as_str())
+    ![reason::VALIDATING, reason::SUSPENDED].contains(&status.reason.as_str())
 }
 
 fn words(plan: Option<&Plan>, status: &SoakRunStatus, context: &Context<'_>) -> (String, String) {

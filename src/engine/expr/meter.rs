@@ -86,8 +86,7 @@ pub(super) fn charge<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVa
 }
 
 pub(super) fn charge_read<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let elements = arguments.first().and_then(|value| value.downcast_ref::<CelList>()).map_or(0, |it| it.inner().len());
-    spend(units(elements))?;
+    spend(arguments.first().map_or(0, |value| elements(value.as_ref())))?;
     charge_text(arguments)
 }
 
@@ -109,10 +108,14 @@ pub(super) fn charge_loop<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<
         keys.sort_by_cached_key(|key| (key.get_type().name().to_owned(), key_order(key.as_ref())));
         return Ok(CowVal::owned(CelList::from(keys)));
     }
-    let elements = value.downcast_ref::<CelList>().map_or(0, |list| list.inner().len());
-    spend(units(elements).saturating_mul(TURN))?;
+    spend(elements(value.as_ref()).saturating_mul(TURN))?;
     spend_size(value.as_ref())?;
     Ok(value)
+}
+
+/// How many elements a list has; 0 for all else.
+fn elements(value: &dyn Val) -> u64 {
+    units(value.downcast_ref::<CelList>().map_or(0, |list| list.inner().len()))
 }
 
 /// Orders keys of one type.

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{Fate, World, phases, pod};
+use super::world::{Fate, World, one_pod, phases, pod};
 use crate::{
     api::{
         ConditionStatus, condition,
@@ -21,15 +21,14 @@ fn holds(world: &World, type_: &str) -> ConditionStatus {
 
 #[test]
 fn conditions_tell_the_end_to_whoever_waits() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.settle();
     assert_eq!(holds(&world, "Succeeded"), ConditionStatus::Unknown);
     assert_eq!(holds(&world, "Completed"), ConditionStatus::False);
     world.go(HOUR);
     assert_eq!(holds(&world, "Succeeded"), ConditionStatus::True);
     assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}))
-        .fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
+    let mut world = World::new(one_pod()).fate("say", &[Fate::Fails(TimeDelta::seconds(2), 1)]);
     world.go(HOUR);
     assert_eq!(holds(&world, "Succeeded"), ConditionStatus::False);
     assert_eq!(holds(&world, "Completed"), ConditionStatus::True);
@@ -109,7 +108,7 @@ fn what_is_deleted_while_it_cleans_up_succeeds_only_with_a_summary() {
 
 #[test]
 fn a_store_that_never_works_ends_the_run_as_an_infrastructure_error() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.store_works = false;
     world.go(DAY);
     let status = world.status();
@@ -169,7 +168,7 @@ fn an_invalid_spec_and_a_missing_right_end_as_failed_and_say_so() {
     assert!(status.message.starts_with("spec.phases[0].steps[0].wait.until: "), "{}", status.message);
     assert_eq!((status.attempt, world.warnings.as_slice()), (1, ["InvalidSpec".to_owned()].as_slice()));
 
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.validation = Some(Validation::NotYet { reason: "PermissionDenied".into(), message: "create pods".into() });
     world.settle();
     assert_eq!(holds(&world, "Stalled"), ConditionStatus::True);
@@ -189,7 +188,7 @@ fn a_dry_run_ends_after_the_validation() {
 
 #[test]
 fn a_spec_that_changes_without_a_rerun_ends_the_attempt_and_a_rerun_begins_another() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.settle();
     world.edit(json!({"cooldown": "7s"}));
     world.go(HOUR);
@@ -205,7 +204,7 @@ fn a_spec_that_changes_without_a_rerun_ends_the_attempt_and_a_rerun_begins_anoth
 
 #[test]
 fn a_rerun_is_validated_again_and_leaves_the_old_end_until_it_begins() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.go(HOUR);
     world.phases.clear();
     world.edit(json!({"rerun": "2"}));
@@ -401,7 +400,7 @@ fn a_cleanup_that_fails_fails_a_run_that_had_passed() {
 
 #[test]
 fn a_rerun_leaves_conditions_that_do_not_change_as_they_are() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.go(HOUR);
     let since =
         |world: &World, type_: &str| condition::find(&world.status().conditions, type_).unwrap().last_transition_time;
@@ -432,7 +431,7 @@ fn no_phase_begins_after_an_abort() {
 
 #[test]
 fn pods_of_another_attempt_of_the_run_go_if_it_was_an_earlier_one() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.settle();
     let first = world.pods.clone();
     world.go(HOUR);

@@ -2,20 +2,16 @@
 
 use serde_json::json;
 
-use super::world::{World, phases};
+use super::world::{World, one_pod};
 use crate::{
     api::status::Section,
     engine::{StepEnd, StepKey, attempt, names::attempt_name, seed},
 };
 
-fn world() -> World {
-    World::new(json!({"phases": phases(&[("work", &["say"])])}))
-}
-
 #[test]
 fn chance_of_a_run_follows_its_uid_unless_the_spec_has_a_seed() {
     let of = |uid: &str| {
-        let mut run = world().run;
+        let mut run = World::new(one_pod()).run;
         run.metadata.uid = Some(uid.into());
         seed(&run)
     };
@@ -27,14 +23,14 @@ fn chance_of_a_run_follows_its_uid_unless_the_spec_has_a_seed() {
     distinct.dedup();
     assert_eq!(distinct.len(), seeds.len());
     assert_eq!(of("uid-1"), seeds[1]);
-    let mut run = world().run;
+    let mut run = World::new(one_pod()).run;
     run.spec.seed = Some(7);
     assert_eq!(seed(&run), 7);
 }
 
 #[test]
 fn a_decision_is_about_the_attempt_that_is_at_work_or_begins() {
-    let mut world = world();
+    let mut world = World::new(one_pod());
     assert_eq!(attempt(&world.run), 1);
     world.settle();
     assert_eq!((world.status().attempt, attempt(&world.run)), (1, 1));

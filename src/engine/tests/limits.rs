@@ -3,17 +3,13 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{Fate, World, phases};
+use super::world::{Fate, World, one_pod};
 use crate::{
     api::{Duration, status::RunPhase, status::Section},
     engine::{Plan, Validation},
 };
 
 const DAY: TimeDelta = TimeDelta::days(1);
-
-fn one_pod() -> serde_json::Value {
-    json!({"phases": phases(&[("work", &["say"])])})
-}
 
 #[test]
 fn what_a_spec_leaves_out_has_the_limits_that_its_documentation_tells() {

@@ -3,20 +3,20 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{Fate, World, live, name, phases, pod};
+use super::world::{Fate, World, live, name, one_pod, phases, pod};
 use crate::{
     api::{
         names::FINALIZER,
         status::{Outcome, OutputValue, RunPhase, Section, SoakRunStatus, StepState},
     },
-    engine::{Decision, Effect, Plan, RecordSeen, Seen, StepEnd, StepSeen, Validation, attempt, decide, summarize},
+    engine::{Decision, Effect, RecordSeen, Seen, StepEnd, StepSeen, Validation, attempt, summarize},
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
 #[test]
 fn a_run_of_one_pod_passes_and_its_pod_goes_after_the_record() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.go(HOUR);
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (RunPhase::Succeeded, "Passed"), "{status:#?}");
@@ -29,11 +29,10 @@ fn a_run_of_one_pod_passes_and_its_pod_goes_after_the_record() {
 
 #[test]
 fn what_is_validated_before_anything_was_written_begins_in_one_decision() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.run.metadata.finalizers = Some(vec![FINALIZER.into()]);
     let seen = Seen { validation: Some(Validation::Accepted), ..world.seen() };
-    let plan = Plan::parse(&world.run.spec).unwrap();
-    let Decision { status, effects, .. } = decide(Ok(&plan), &world.run, &seen, world.now);
+    let Decision { status, effects, .. } = world.decide(&seen);
     assert_eq!((status.phase, status.attempt, attempt(&world.run)), (RunPhase::Running, 1, 1));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Begin(_))), "{effects:?}");
     assert!(!effects.contains(&Effect::Validate));
@@ -179,8 +178,7 @@ fn outputs_reach_later_steps_and_the_distributions() {
     let spec = json!({"cycles": 3, "phases": phases(&[("work", &["say"])])});
     let mut world = World::new(spec);
     world.go(HOUR);
-    let plan = Plan::parse(&world.run.spec).unwrap();
-    let told = summarize(&plan, &world.status()).metrics;
+    let told = summarize(world.plan(), &world.status()).metrics;
     let told: Vec<_> = told.iter().map(|(name, sketch)| (name.as_str(), sketch.count(), sketch.mean())).collect();
     let expected = [("cycle", 2.0), ("phases.work", 2.0), ("steps.say.outputs.answer", 42.0)];
     assert_eq!(told, expected.map(|(name, mean)| (name, 3, Some(mean))));
@@ -188,7 +186,7 @@ fn outputs_reach_later_steps_and_the_distributions() {
 
 #[test]
 fn an_intent_that_left_nothing_behind_is_a_lost_attempt_outside_of_the_retry_budget() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     for _ in 0..3 {
         world.visit();
     }
@@ -215,8 +213,7 @@ fn beginning_again_is_asked_for_only_where_it_does_no_harm() {
         world.visit_until(1);
     }
     assert_eq!(world.step("mend").state, StepState::Active);
-    let plan = Plan::parse(&world.run.spec).unwrap();
-    let decision = decide(Ok(&plan), &world.run, &world.seen(), world.now);
+    let decision = world.decide(&world.seen());
     assert!(
         decision.effects.iter().any(|effect| matches!(effect, Effect::Begin(key) if key.attempt == 1)),
         "{:?}",
@@ -228,7 +225,7 @@ fn beginning_again_is_asked_for_only_where_it_does_no_harm() {
 
 #[test]
 fn a_cycle_is_not_counted_before_its_record_is_stored() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.store_works = false;
     for _ in 0..3 {
         world.settle();
@@ -294,7 +291,7 @@ fn a_phase_that_is_tried_again_keeps_what_its_steps_went_through() {
 
 #[test]
 fn a_pod_of_an_attempt_that_was_given_up_is_deleted_while_the_next_runs() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])})).fate("say", &[Fate::Runs]);
+    let mut world = World::new(one_pod()).fate("say", &[Fate::Runs]);
     world.settle();
     let first = world.pods.clone();
     world.pods.clear();
@@ -311,9 +308,7 @@ fn a_pod_of_an_attempt_that_was_given_up_is_deleted_while_the_next_runs() {
 #[test]
 fn pods_of_a_cycle_go_before_the_next_begins() {
     let mut world = World::new(json!({"cycles": 2, "cooldown": "1h", "phases": phases(&[("work", &["say"])])}));
-    world.settle();
-    world.now += TimeDelta::seconds(2);
-    world.settle();
+    world.after(2);
     assert_eq!(world.status().phase, RunPhase::CoolingDown);
     assert!(world.pods.is_empty());
     let (between, then) = (world.status(), world.now);
@@ -361,35 +356,29 @@ fn a_step_of_which_nothing_is_told_times_out_as_such() {
 
 #[test]
 fn a_store_that_fails_for_another_record_does_not_end_the_run() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.store_works = false;
-    world.settle();
-    world.now += TimeDelta::seconds(2);
-    world.settle();
-    let plan = Plan::parse(&world.run.spec).unwrap();
+    world.after(2);
+    world.now += HOUR;
     for (cycle, ends) in [(1, true), (2, false)] {
         let record = RecordSeen::Failing { message: "no answer".into() };
         let seen = Seen { record, record_of: (Section::Cycle, cycle), ..world.seen() };
-        let decision = decide(Ok(&plan), &world.run, &seen, world.now + HOUR);
+        let decision = world.decide(&seen);
         assert_eq!(decision.status.ending.is_some(), ends, "of cycle {cycle}");
     }
 }
 
 #[test]
 fn what_is_known_of_another_record_counts_no_cycle() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.store_works = false;
-    for _ in 0..3 {
-        world.settle();
-        world.pass_time();
-    }
+    world.after(2);
     assert!(world.status().current.unwrap().outcome.is_some());
-    let plan = Plan::parse(&world.run.spec).unwrap();
     let digest = || "sha256:1".to_owned();
     for record in [RecordSeen::Stored { digest: digest() }, RecordSeen::Kept { digest: digest() }] {
         for (cycle, counted) in [(1, 1), (2, 0)] {
             let seen = Seen { record: record.clone(), record_of: (Section::Cycle, cycle), ..world.seen() };
-            let decision = decide(Ok(&plan), &world.run, &seen, world.now);
+            let decision = world.decide(&seen);
             assert_eq!(decision.status.cycles.completed, counted, "{record:?} of cycle {cycle}");
         }
     }
@@ -397,7 +386,7 @@ fn what_is_known_of_another_record_counts_no_cycle() {
 
 #[test]
 fn an_output_that_is_no_number_is_kept_as_text() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.settle();
     let [(key, _)] = live(&world.status()).try_into().unwrap();
     let outputs = [("none", OutputValue::Number(f64::NAN)), ("half", OutputValue::Number(0.5))];

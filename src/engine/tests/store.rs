@@ -3,14 +3,14 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{World, phases};
+use super::world::{World, one_pod, phases};
 use crate::{
     api::{
         ConditionStatus, condition,
         names::condition_type,
         status::{RunPhase, Section},
     },
-    engine::{Decision, Effect, Forwarding, Plan, RecordSeen, Seen, decide},
+    engine::{Decision, Effect, Forwarding, RecordSeen, Seen},
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -88,20 +88,13 @@ fn an_object_store_keeps_every_record() {
 fn a_run_whose_records_may_not_wait_says_that_its_record_is_being_stored() {
     let mut world = world(1, 0);
     world.store_works = false;
-    until_recording(&mut world);
+    world.after(2);
     assert_eq!(world.status().message, "the record is being stored");
     assert_eq!(stored(&world), ConditionStatus::False, "nothing waits, but the store refuses");
-    let mut plain = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut plain = World::new(one_pod());
     plain.store_works = false;
-    until_recording(&mut plain);
+    plain.after(2);
     assert_eq!(plain.status().message, "the record is being stored");
-}
-
-/// A cycle of one pod takes two seconds.
-fn until_recording(world: &mut World) {
-    world.settle();
-    world.now += TimeDelta::seconds(2);
-    world.settle();
 }
 
 #[test]
@@ -132,14 +125,13 @@ fn a_run_whose_store_comes_back_in_time_succeeds() {
 fn a_record_waits_behind_those_that_wait_already() {
     let mut world = world(3, 3);
     world.store_works = false;
-    until_recording(&mut world);
-    until_recording(&mut world);
+    world.after(2);
+    world.after(2);
     assert_eq!(world.status().records.waiting.len(), 2);
     world.now += TimeDelta::seconds(2);
-    let plan = Plan::parse(&world.run.spec).unwrap();
     // The third cycle ends when nothing is known yet of a store that may be back.
     let seen = Seen { record: RecordSeen::Missing, forwarding: Forwarding::default(), ..world.seen() };
-    let Decision { effects, .. } = decide(Ok(&plan), &world.run, &seen, world.now);
+    let Decision { effects, .. } = world.decide(&seen);
     assert!(effects.contains(&Effect::KeepRecord) && !effects.contains(&Effect::StoreRecord), "{effects:?}");
 }
 
@@ -149,13 +141,12 @@ fn a_record_that_the_store_refuses_shows_before_anything_waits() {
     world.store_works = false;
     world.settle();
     world.now += TimeDelta::seconds(2);
-    let plan = Plan::parse(&world.run.spec).unwrap();
     for (record, holds) in [
         (RecordSeen::Missing, ConditionStatus::True),
         (RecordSeen::Failing { message: "no bucket".into() }, ConditionStatus::False),
     ] {
         let seen = Seen { record, summary: RecordSeen::Missing, forwarding: Forwarding::default(), ..world.seen() };
-        let status = decide(Ok(&plan), &world.run, &seen, world.now).status;
+        let status = world.decide(&seen).status;
         let stored = condition::find(&status.conditions, condition_type::RECORDS_STORED).unwrap();
         assert_eq!((stored.status, stored.message.contains("no bucket")), (holds, holds == ConditionStatus::False));
     }

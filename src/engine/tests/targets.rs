@@ -12,7 +12,7 @@ use crate::{
         names::reason,
         status::{FailureClass, Outcome, RunPhase, StepState},
     },
-    engine::{Plan, TargetSeen},
+    engine::{Plan, PlanError, TargetSeen},
 };
 
 fn patch(name: &str, target: &str) -> Value {
@@ -33,6 +33,11 @@ fn spec(rotate: &str, cycles: u32) -> Value {
         ],
         "cleanup": [patch("after", "primary")],
     })
+}
+
+fn parse(mut spec: Value) -> Result<Plan, PlanError> {
+    spec["serviceAccountName"] = json!("soak");
+    Plan::parse(&serde_json::from_value(spec).unwrap())
 }
 
 fn away() -> TargetSeen {
@@ -186,9 +191,8 @@ fn a_finalizer_does_not_wait_for_ever_for_a_cluster_that_is_gone() {
 fn names_that_mean_no_cluster_are_refused() {
     let refused = |change: Value, path: &str, problem: &str| {
         let mut whole = spec("AfterSuccess", 1);
-        whole["serviceAccountName"] = json!("soak");
         whole.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let error = Plan::parse(&serde_json::from_value(whole).unwrap()).unwrap_err();
+        let error = parse(whole).unwrap_err();
         assert_eq!(error.path, path, "{error}");
         assert!(error.problem.contains(problem), "{error}");
     };
@@ -210,22 +214,17 @@ fn names_that_mean_no_cluster_are_refused() {
         refused(json!({"roles": {name: "hub-a"}}), &path, "at most 40 lower-case letters");
     }
     let mut whole = spec("Never", 1);
-    whole["serviceAccountName"] = json!("soak");
     whole["roles"] = json!({"0-primary": "hub-a", "a".repeat(40): "hub-b"});
     whole["setup"] = json!([{"name": "x", "pod": {"image": "${targets['hub-a'].version}"}}]);
     whole["phases"] = json!([{"name": "p", "steps": [patch("x", "0-primary")]}]);
     whole["cleanup"] = json!([]);
-    Plan::parse(&serde_json::from_value(whole).unwrap()).unwrap();
+    parse(whole).unwrap();
 }
 
 #[test]
 fn a_role_may_mean_each_of_the_targets_that_it_swaps_between() {
-    let parse = |rotate: &str| {
-        let mut whole = spec(rotate, 1);
-        whole["serviceAccountName"] = json!("soak");
-        Plan::parse(&serde_json::from_value(whole).unwrap()).unwrap().targets
-    };
-    let (fixed, swapping) = (parse("Never"), parse("AfterSuccess"));
+    let targets = |rotate: &str| parse(spec(rotate, 1)).unwrap().targets;
+    let (fixed, swapping) = (targets("Never"), targets("AfterSuccess"));
     assert_eq!(fixed.possible("secondary"), ["hub-b"]);
     assert_eq!(swapping.possible("secondary"), ["hub-a", "hub-b"]);
     assert_eq!(swapping.possible_or_own(Some("hub-a")), ["hub-a"]);
@@ -281,13 +280,11 @@ fn an_injection_is_made_beside_the_run_and_hits_the_roles_cluster() {
 #[test]
 fn an_injection_names_a_target_that_is_there() {
     let mut spec = spec("Never", 1);
-    spec["serviceAccountName"] = json!("soak");
     spec["injections"] = json!([{"name": "fault", "atPhase": "activate", "target": "tertiary", "template": {}}]);
-    let mut spec: crate::api::SoakRunSpec = serde_json::from_value(spec).unwrap();
-    let error = Plan::parse(&spec).unwrap_err().to_string();
+    let error = parse(spec.clone()).unwrap_err().to_string();
     assert!(error.contains("there is no role or target tertiary"), "{error}");
-    spec.injections[0].target = Some("primary".into());
-    Plan::parse(&spec).unwrap();
+    spec["injections"][0]["target"] = json!("primary");
+    parse(spec).unwrap();
 }
 
 /// What can happen to a run with two clusters.

@@ -3,27 +3,14 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::world::{Fate, World, phases, pod};
+use super::world::{Fate, World, one_pod, phases, pod};
 use crate::{
-    api::{
-        ConditionStatus, condition,
-        status::{RunPhase, SoakRunStatus},
-    },
-    engine::{Plan, expr::Expression, plan::base_roots, scope, summarize},
+    api::{ConditionStatus, condition, status::RunPhase},
+    engine::{expr::Expression, plan::base_roots, scope, summarize},
 };
 
 fn reconciling(world: &World) -> ConditionStatus {
     condition::find(&world.status().conditions, "Reconciling").unwrap().status
-}
-
-/// The status after so many seconds.
-fn after(world: &mut World, seconds: i64) -> SoakRunStatus {
-    for _ in 0..seconds {
-        world.settle();
-        world.now += TimeDelta::seconds(1);
-    }
-    world.settle();
-    world.status()
 }
 
 #[test]
@@ -45,14 +32,14 @@ fn the_position_names_the_cycle_the_phase_and_the_step() {
         (2, "cleanup/tidy", RunPhase::CleaningUp),
         (2, "", RunPhase::Succeeded),
     ] {
-        let status = after(&mut world, seconds);
+        let status = world.after(seconds);
         assert_eq!((status.position.as_str(), status.phase), (position, phase));
     }
 }
 
 #[test]
 fn a_run_reconciles_until_it_begins() {
-    let mut world = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut world = World::new(one_pod());
     world.validation = None;
     world.settle();
     let status = world.status();
@@ -63,7 +50,7 @@ fn a_run_reconciles_until_it_begins() {
     assert_eq!(world.status().reason, "Running");
     assert_eq!(reconciling(&world), ConditionStatus::False);
 
-    let mut refused = World::new(json!({"phases": phases(&[("work", &["say"])])}));
+    let mut refused = World::new(one_pod());
     refused.validation =
         Some(crate::engine::Validation::Invalid { reason: "InvalidSpec".into(), message: "no such kind".into() });
     refused.go(TimeDelta::hours(1));
@@ -77,14 +64,13 @@ fn between_cycles_a_run_tells_how_far_it_is_and_how_the_last_one_went() {
             json!({"cycles": cycles, "duration": duration, "cooldown": "1h", "phases": phases(&[("work", &["say"])])});
         let fates = [Fate::Fails(TimeDelta::seconds(2), 1), Fate::Succeeds(TimeDelta::seconds(2))];
         let mut world = World::new(spec).fate("say", &fates);
-        assert_eq!(after(&mut world, 0).progress, progress[0]);
-        assert_eq!(after(&mut world, 0).success_rate, "");
-        let plan = Plan::parse(&world.run.spec).unwrap();
-        assert_eq!(summarize(&plan, &world.status()).success_rate, None);
-        let status = after(&mut world, 2);
+        assert_eq!(world.after(0).progress, progress[0]);
+        assert_eq!(world.after(0).success_rate, "");
+        assert_eq!(summarize(world.plan(), &world.status()).success_rate, None);
+        let status = world.after(2);
         assert_eq!((status.phase, status.progress.as_str()), (RunPhase::CoolingDown, progress[1]));
         assert_eq!(status.message, "cycle 1: NonZeroExit: work: step say: exit 1");
-        let status = after(&mut world, 3_602);
+        let status = world.after(3_602);
         assert_eq!((status.progress.as_str(), status.message.as_str()), (progress[2], ""));
         assert_eq!(status.success_rate, "0.500 (0.095-0.905)");
     }
@@ -99,11 +85,10 @@ fn expressions_see_the_run_its_cycle_and_what_came_before() {
     }));
     let reachable = crate::engine::TargetSeen { reachable: true, version: Some("v1".into()), ..Default::default() };
     world.targets.insert("hub".into(), reachable);
-    after(&mut world, 4);
-    let status = after(&mut world, 2);
+    world.after(4);
+    let status = world.after(2);
     assert_eq!(status.position, "2 two/more");
-    let plan = Plan::parse(&world.run.spec).unwrap();
-    let scope = scope(&plan, &world.run, &status);
+    let at_work = scope(world.plan(), &world.run, &status);
     for (source, value) in [
         ("run.namespace + '/' + run.name + '/' + run.uid", json!("ns/run/uid")),
         ("[run.attempt, run.passed, run.failed, run.seed]", json!([1, 1, 0, 7])),
@@ -116,17 +101,12 @@ fn expressions_see_the_run_its_cycle_and_what_came_before() {
         ("[phases.one.attempt, phases.one.millis]", json!([1, 2_000])),
     ] {
         let expression = Expression::parse(source, &base_roots()).unwrap();
-        assert_eq!(expression.evaluate(&scope).unwrap(), value, "{source}");
+        assert_eq!(expression.evaluate(&at_work).unwrap(), value, "{source}");
     }
-    let ended = scope_of_ended(&world, &plan);
+    world.go(TimeDelta::hours(1));
+    let ended = scope(world.plan(), &world.run, &world.status());
     let number = Expression::parse("[cycle.number, size(steps)]", &base_roots()).unwrap();
     assert_eq!(number.evaluate(&ended).unwrap(), json!([0, 0]), "between passes there is no cycle");
-}
-
-fn scope_of_ended(world: &World, plan: &Plan) -> crate::engine::expr::Scope {
-    let mut world = world.clone();
-    world.go(TimeDelta::hours(1));
-    scope(plan, &world.run, &world.status())
 }
 
 #[test]

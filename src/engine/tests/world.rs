@@ -13,8 +13,8 @@ use crate::{
         status::{Failure, Outcome, OutputValue, RecordRef, RunPhase, Section, StepState, StepStatus},
     },
     engine::{
-        Forwarding, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen, TargetSeen,
-        Validation, decide, monitor::MonitorSeen, names::attempt_name,
+        Decision, Forwarding, LockSeen, Plan, PlanError, PodSeen, RecordSeen, Seen, StepEnd, StepKey, StepSeen,
+        TargetSeen, Validation, decide, monitor::MonitorSeen, names::attempt_name,
     },
 };
 
@@ -161,6 +161,16 @@ impl World {
         self.gone = self.run.metadata.finalizers.iter().flatten().next().is_none();
     }
 
+    /// The spec, parsed.
+    pub fn plan(&self) -> &Plan {
+        self.plan.as_ref().unwrap()
+    }
+
+    /// One decision on what is stored.
+    pub fn decide(&self, seen: &Seen) -> Decision {
+        decide(self.plan.as_ref(), &self.run, seen, self.now)
+    }
+
     /// What the shell would observe.
     pub fn seen(&self) -> Seen {
         let status = self.status();
@@ -302,7 +312,7 @@ impl World {
 
     /// The next moment at which something can happen by itself.
     pub fn next_moment(&self) -> Option<DateTime<Utc>> {
-        let wake = decide(self.plan.as_ref(), &self.run, &self.seen(), self.now).wake_at;
+        let wake = self.decide(&self.seen()).wake_at;
         let pods = self.pods.values().filter_map(|pod| {
             let (started, stopped) =
                 (pod.created + TimeDelta::seconds(1), pod.stopped.map(|at| at + TimeDelta::seconds(1)));
@@ -313,6 +323,16 @@ impl World {
             [Some(started), stopped, ended].into_iter().flatten().filter(|at| *at > self.now).min()
         });
         pods.chain(wake).filter(|at| *at > self.now).min()
+    }
+
+    /// Lets so many seconds pass, one by one, and tells the status then.
+    pub fn after(&mut self, seconds: i64) -> SoakRunStatus {
+        for _ in 0..seconds {
+            self.settle();
+            self.now += TimeDelta::seconds(1);
+        }
+        self.settle();
+        self.status()
     }
 
     /// Moves the clock to the next moment at which something can happen.
@@ -358,6 +378,11 @@ pub fn live(status: &SoakRunStatus) -> Vec<(StepKey, StepState)> {
 /// A pod step of that name.
 pub fn pod(name: &str) -> Value {
     json!({"name": name, "pod": {"image": "x"}})
+}
+
+/// The spec of a cycle of one pod.
+pub fn one_pod() -> Value {
+    json!({"phases": phases(&[("work", &["say"])])})
 }
 
 /// Phases of pod steps: `[("a", ["x", "y"])]`.

@@ -142,29 +142,31 @@ fn manifest(whole: &str, source: &str) -> Result<String> {
 
 /// Reads a file, or all files of a folder, by their paths in the checkout.
 fn gather(from: &Path, path: &str, texts: &mut BTreeMap<String, String>) -> Result<()> {
-    if !from.is_dir() {
+    each_file(from, path, &mut |from, path| {
         let text = fs::read_to_string(from).with_context(|| format!("{} can't be read", from.display()))?;
         texts.insert(path.to_owned(), text);
-        return Ok(());
-    }
-    for entry in fs::read_dir(from)? {
-        let name = entry?.file_name();
-        gather(&from.join(&name), &format!("{path}/{}", name.to_string_lossy()), texts)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Removes files that the checkout no longer has: two may claim to be the same module.
 fn remove_others(at: &Path, path: &str, texts: &BTreeMap<String, String>) -> Result<()> {
-    if !at.is_dir() {
+    each_file(at, path, &mut |at, path| {
         if at.exists() && !texts.contains_key(path) {
             fs::remove_file(at)?;
         }
-        return Ok(());
+        Ok(())
+    })
+}
+
+/// Does something with a file, or with all files of a folder, and their paths in the checkout.
+fn each_file(at: &Path, path: &str, act: &mut dyn FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+    if !at.is_dir() {
+        return act(at, path);
     }
     for entry in fs::read_dir(at)? {
         let name = entry?.file_name();
-        remove_others(&at.join(&name), &format!("{path}/{}", name.to_string_lossy()), texts)?;
+        each_file(&at.join(&name), &format!("{path}/{}", name.to_string_lossy()), act)?;
     }
     Ok(())
 }

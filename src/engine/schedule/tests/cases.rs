@@ -64,8 +64,7 @@ fn a_run_that_would_begin_too_late_is_not_made() {
 
 #[test]
 fn forbid_waits_for_the_run_before() {
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Forbid", "startingDeadline": "30m"}));
+    let mut world = hourly("Forbid", "30m");
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     assert_eq!(world.names(), ["nightly-202611251300"]);
@@ -113,8 +112,7 @@ fn allow_lets_runs_go_on_beside_each_other_up_to_a_bound() {
 
 #[test]
 fn replace_aborts_the_run_before_and_waits_for_its_cleanup() {
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Replace", "startingDeadline": "1m"}));
+    let mut world = hourly("Replace", "1m");
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     assert_eq!(world.names(), ["nightly-202611251300"]);

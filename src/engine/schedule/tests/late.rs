@@ -12,8 +12,7 @@ fn problem(reason: &str) -> Problem {
 
 #[test]
 fn a_tick_is_missed_when_its_deadline_is_over_although_the_run_before_goes_on() {
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Forbid", "startingDeadline": "30m"}));
+    let mut world = hourly("Forbid", "30m");
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     world.until("25T14:30:00");
@@ -30,8 +29,7 @@ fn a_tick_is_missed_when_its_deadline_is_over_although_the_run_before_goes_on() 
 #[test]
 fn the_end_of_another_run_gives_a_tick_no_more_time() {
     // Nobody was there from the tick on, and the run before ended by itself.
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Replace", "startingDeadline": "1m"}));
+    let mut world = hourly("Replace", "1m");
     world.until("25T13:00:00");
     world.now = at("25T14:05:30");
     let run = world.run("nightly-202611251300");
@@ -40,8 +38,7 @@ fn the_end_of_another_run_gives_a_tick_no_more_time() {
     assert_eq!(world.names(), ["nightly-202611251300"]);
     assert_eq!(world.notes.last().unwrap().1, "StartingDeadlineExceeded");
     // The run before has ended in time, but the server takes no other one.
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Forbid", "startingDeadline": "1m"}));
+    let mut world = hourly("Forbid", "1m");
     world.until("25T13:00:00");
     world.refusal = Some(problem("PermissionDenied"));
     world.until("25T14:00:50");
@@ -54,8 +51,7 @@ fn the_end_of_another_run_gives_a_tick_no_more_time() {
 
 #[test]
 fn a_run_that_replaces_another_has_its_deadline_from_the_end_of_that_one() {
-    let mut world =
-        World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": "Replace", "startingDeadline": "1m"}));
+    let mut world = hourly("Replace", "1m");
     world.until("25T13:00:00");
     world.until("25T14:00:00");
     world.until("25T14:05:00");

@@ -12,6 +12,11 @@ fn at(text: &str) -> DateTime<Utc> {
     format!("2026-11-{text}Z").parse().unwrap()
 }
 
+/// A schedule of a run each hour.
+fn hourly(policy: &str, deadline: &str) -> World {
+    World::new(&json!({"schedule": "0 * * * *", "concurrencyPolicy": policy, "startingDeadline": deadline}))
+}
+
 /// A schedule, its runs, and everything that happened to them.
 struct World {
     schedule: SoakSchedule,

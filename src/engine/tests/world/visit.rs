@@ -23,7 +23,7 @@ impl World {
 
     /// One visit that crashes after so many actions, the write being the first.
     pub fn visit_until(&mut self, crash_after: usize) -> bool {
-        let decision = decide(self.plan.as_ref(), &self.run, &self.seen(), self.now);
+        let decision = self.decide(&self.seen());
         let now_live: Vec<StepKey> = live(&decision.status).into_iter().map(|(key, _)| key).collect();
         for effect in &decision.effects {
             if let Effect::Begin(key) | Effect::Observe(key) | Effect::Stop(key) = effect {
