@@ -55,8 +55,7 @@ impl Toxiproxy {
         }
         for name in PROXIES {
             let proxy = json!({"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "enabled": true});
-            let (code, answer) = server.call(Method::POST, "/proxies", Some(&proxy)).await?;
-            anyhow::ensure!(code == 201, "proxy {name} could not be made: {code}: {answer}");
+            server.create("/proxies", &proxy).await?;
         }
         Ok(Self { server, _child: child })
     }
@@ -95,9 +94,7 @@ impl Place {
         for (name, app) in
             [("kill-0", "victim"), ("kill-1", "victim"), ("drained", "drained"), ("isolated", "isolated")]
         {
-            let path = self.path("/api/v1", "pods");
-            let (code, answer) = self.server.call(Method::POST, &path, Some(&pod(name, app, &self.node))).await?;
-            anyhow::ensure!(code == 201, "pod {name} could not be made: {code}: {answer}");
+            self.server.create(&self.path("/api/v1", "pods"), &pod(name, app, &self.node)).await?;
         }
         let labels = json!({"app": target("scale")});
         let scale = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": target("scale")},

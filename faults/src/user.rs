@@ -142,11 +142,7 @@ impl Place {
                 spec["serviceAccountName"] = json!("soak");
             }
             let object = json!({"apiVersion": "soak.dev/v1alpha1", "kind": "SoakRun", "metadata": {"name": run.name}, "spec": spec});
-            let (code, answer) = self
-                .server
-                .call(Method::POST, &self.path("/apis/soak.dev/v1alpha1", "soakruns"), Some(&object))
-                .await?;
-            anyhow::ensure!(code == 201, "run {} could not be created: {code}: {answer}", run.name);
+            self.server.create(&self.path("/apis/soak.dev/v1alpha1", "soakruns"), &object).await?;
         }
         Ok(())
     }
@@ -159,8 +155,7 @@ impl Place {
             let object = json!({"apiVersion": "soak.dev/v1alpha1", "kind": "FailureInjection",
                 "metadata": {"name": injection.name}, "spec": spec});
             let path = self.path("/apis/soak.dev/v1alpha1", "failureinjections");
-            let (code, answer) = self.server.call(Method::POST, &path, Some(&object)).await?;
-            anyhow::ensure!(code == 201, "injection {} could not be created: {code}: {answer}", injection.name);
+            self.server.create(&path, &object).await?;
         }
         Ok(())
     }
