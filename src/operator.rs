@@ -11,14 +11,17 @@ use std::{
 use clap::Parser;
 use serde_json::json;
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinError,
 };
 use tracing::{error, info};
 
 use crate::{
     cluster::client,
     controller::{CACHES, Leadership, Operator, Settings},
+    engine::expr::aside,
     faults::{GuardRails, HelperSettings},
     helper, request,
     results::{StoreGuard, StoreSettings},
@@ -60,6 +63,9 @@ pub struct Options {
     /// How many runs are looked at at the same time.
     #[arg(long, env = "SOAK_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// Threads that drive all runs; whatever may take long has threads of its own. One does hundreds of steps a second.
+    #[arg(long, env = "SOAK_WORKER_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    worker_threads: u16,
     /// Let `http` steps reach loopback and link-local addresses; meant for tests on one machine.
     #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_local_http: bool,
@@ -206,6 +212,8 @@ enum StartError {
     Http(#[source] reqwest::Error),
     #[error("this replica lost its lease; another one works now")]
     LeaseLost,
+    #[error("the main task panicked: {0}")]
+    Panic(#[source] JoinError),
     #[error("signals can't be received: {0}")]
     Signals(#[source] std::io::Error),
 }
@@ -223,14 +231,18 @@ pub fn main(mut options: Options) -> ExitCode {
         eprintln!("soak-operator: {error}");
         return ExitCode::FAILURE;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    aside::set(beside_others);
+    let workers = usize::from(options.worker_threads);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "no threads to work with");
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run(options));
+    // As a task, so that the main thread has no part in it: with one worker no task ever wakes another thread.
+    let result = runtime
+        .block_on(async { tokio::spawn(run(options)).await.unwrap_or_else(|error| Err(StartError::Panic(error))) });
     // Tasks that still talk to a server do not keep the process from ending; their effects are found again.
     runtime.shutdown_timeout(Duration::from_millis(500));
     match result {
@@ -240,6 +252,12 @@ pub fn main(mut options: Options) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does work that may take long in such a way that another thread takes over the tasks of this one meanwhile.
+fn beside_others(work: &mut dyn FnMut()) {
+    let others = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if others { tokio::task::block_in_place(work) } else { work() }
 }
 
 fn print_generated() {
@@ -349,5 +367,50 @@ async fn pulse(health: Health) {
     loop {
         health.tick();
         tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use serde_json::json;
+
+    use crate::engine::expr::{Condition, Scope};
+
+    use super::*;
+
+    /// A tenant's expression that uses its whole budget.
+    fn evaluate_for_long() {
+        let scope = Scope::new().with("list", json!((0..3_000).collect::<Vec<_>>()));
+        let condition = Condition::parse("list.all(a, list.all(b, a + b >= 0))", &scope.roots()).unwrap();
+        assert!(condition.evaluate(&scope).is_err(), "it costs too much");
+    }
+
+    #[test]
+    fn others_go_on_while_an_expression_takes_long() {
+        aside::set(beside_others);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (evaluating, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (busy, counted) = (evaluating.clone(), turns.clone());
+        runtime.block_on(async {
+            let other = tokio::spawn(async move {
+                loop {
+                    counted.fetch_add(usize::from(busy.load(Ordering::SeqCst)), Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            });
+            let long = tokio::spawn(async move {
+                evaluating.store(true, Ordering::SeqCst);
+                evaluate_for_long();
+                evaluating.store(false, Ordering::SeqCst);
+            });
+            long.await.unwrap();
+            other.abort();
+        });
+        assert!(turns.load(Ordering::SeqCst) > 0, "the only worker waited for the expression");
     }
 }

@@ -35,6 +35,8 @@ impl Operator {
             .args(["--metrics-address", &metrics.to_string(), "--watch-namespace", namespace])
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "warn")
+            // As the chart does.
+            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,7 +1,7 @@
 //! `scale`: many live runs; what they cost while nothing happens, and how fast each reacts when something does.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -20,6 +20,9 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(20);
 /// Between two events: 50 a second.
 const PACE: Duration = Duration::from_millis(20);
+/// Reactions that are told apart, and in what steps of seconds: stalls of the server show as many in a row.
+const SLOW: Duration = Duration::from_millis(100);
+const WINDOW: u64 = 10;
 /// How long after the last event the last status write may come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -73,6 +76,7 @@ async fn events(fleet: &Fleet, runs: usize) -> Result<(Vec<Duration>, Vec<Durati
         }
     });
     let mut reactions = Vec::with_capacity(runs);
+    let (began, mut slow) = (Instant::now(), BTreeMap::<u64, usize>::new());
     while reactions.len() < runs {
         let wait = if sender.is_finished() { PATIENCE } else { Duration::from_mins(1) };
         let Ok(change) = tokio::time::timeout(wait, changes.next()).await else { break };
@@ -81,10 +85,16 @@ async fn events(fleet: &Fleet, runs: usize) -> Result<(Vec<Duration>, Vec<Durati
         let first_is_over = object["status"]["current"]["phases"][0]["steps"][0]["state"] == "Succeeded";
         if first_is_over && let Some(since) = sent.lock().expect("no panic holds it").remove(&name_of(object)) {
             reactions.push(since.elapsed());
+            if since.elapsed() > SLOW {
+                *slow.entry(began.elapsed().as_secs() / WINDOW).or_default() += 1;
+            }
         }
         if reactions.len().is_multiple_of(1_000) {
             eprintln!("  {} of {runs} events answered", number(reactions.len()));
         }
+    }
+    for (window, count) in slow {
+        eprintln!("  {count} of more than {} ms in the {WINDOW} s from {} s on", SLOW.as_millis(), window * WINDOW);
     }
     sender.await?;
     let requests = std::mem::take(&mut *answered.lock().expect("no panic holds it"));

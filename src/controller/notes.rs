@@ -16,6 +16,10 @@ use crate::{
 /// Events that may wait to be written; further ones are dropped and counted in the log.
 const QUEUE: usize = 1_024;
 
+/// Events after which kube's recorder is made anew: it keeps each for six minutes, in case one like it comes, and goes through all of
+/// them for each that it writes. A series does not go on in the next recorder.
+const SERIES: usize = 256;
+
 /// Longest action that the API server accepts, in bytes.
 const MAX_ACTION: usize = 128;
 
@@ -27,10 +31,15 @@ impl Notes {
     /// Starts the writer. It ends when the last clone is dropped.
     pub fn start(client: Client, instance: String) -> Self {
         let reporter = Reporter { controller: names::OPERATOR_FIELD_MANAGER.into(), instance: Some(instance) };
-        let recorder = Recorder::new(client, reporter);
+        let make = move || Recorder::new(client.clone(), reporter.clone());
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Note)>(QUEUE);
         tokio::spawn(async move {
+            let (mut recorder, mut written) = (make(), 0);
             while let Some((regarding, note)) = receiver.recv().await {
+                if written == SERIES {
+                    (recorder, written) = (make(), 0);
+                }
+                written += 1;
                 // Events of equal action become a series that keeps the first one's text: two failures are two events.
                 let action = match note.type_ {
                     NoteType::Normal => note.reason.clone(),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::SoakRun,
-    engine::{Plan, PlanError},
+    engine::{Plan, PlanError, expr::aside},
 };
 
 /// Plans that are kept. A fleet of runs from a few schedules needs a few; of thousands that differ, those at work.
@@ -37,7 +37,7 @@ impl Plans {
         let digest = self.digest(run);
         let known = self.plans.lock().get(&digest).cloned();
         known.unwrap_or_else(|| {
-            let parsed = Plan::parse(&run.spec).map(Arc::new).map_err(Arc::new);
+            let parsed = aside::run(|| Plan::parse(&run.spec)).map(Arc::new).map_err(Arc::new);
             self.plans.lock().put(digest, parsed.clone());
             parsed
         })

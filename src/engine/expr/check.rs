@@ -19,13 +19,21 @@ use super::{
 pub(super) struct Checked {
     pub(super) result: Type,
     pub(super) references: Vec<OwnedReference>,
+    /// Whether evaluating it may take long: it loops, or calls what works through a whole text or list.
+    pub(super) may_take_long: bool,
 }
+
+/// Functions whose work is small whatever they are given.
+const QUICK: &[&str] =
+    &["size", "int", "uint", "double", "bool", "string", "duration", "timestamp", "startsWith", "endsWith"];
 
 /// Checks an expression as the parser made it.
 pub(super) fn check(expr: &IdedExpr, info: &SourceInfo, roots: &Roots) -> Result<Checked, ExprError> {
-    let mut checker = Checker { info, roots, locals: Vec::new(), loops: 0, references: BTreeSet::new() };
+    let mut checker =
+        Checker { info, roots, locals: Vec::new(), loops: 0, references: BTreeSet::new(), may_take_long: false };
     let result = checker.infer(expr, 0)?;
-    Ok(Checked { result, references: checker.references.into_iter().collect() })
+    let Checker { references, may_take_long, .. } = checker;
+    Ok(Checked { result, references: references.into_iter().collect(), may_take_long })
 }
 
 struct Checker<'a> {
@@ -35,6 +43,7 @@ struct Checker<'a> {
     locals: Vec<(String, Type)>,
     loops: usize,
     references: BTreeSet<OwnedReference>,
+    may_take_long: bool,
 }
 
 impl Checker<'_> {
@@ -129,6 +138,7 @@ impl Checker<'_> {
         let is_loop = !matches!(&made.iter_range.expr, Expr::List(list) if list.elements.is_empty());
         let start = self.infer(&made.accu_init, depth)?;
         self.loops += usize::from(is_loop);
+        self.may_take_long |= is_loop;
         if self.loops > MAX_LOOPS {
             return Err(ExprError::TooManyLoops { expression: self.quoted() });
         }
@@ -218,6 +228,7 @@ impl Checker<'_> {
         function: &Function,
         depth: usize,
     ) -> Result<Type, ExprError> {
+        self.may_take_long |= !QUICK.contains(&function.name);
         self.arguments(expr, call, function, depth)?;
         check_constant(function.name, None, &call.args).map_err(|problem| self.misfit(expr, problem))?;
         Ok(function.result)
@@ -232,6 +243,7 @@ impl Checker<'_> {
             }
             return Err(self.unknown_function(expr, &call.func_name, true));
         };
+        self.may_take_long |= !QUICK.contains(&function.name);
         let type_ = self.infer(target, depth)?;
         if let Style::Method(on) = function.style
             && !type_.may_be_one_of(on)

@@ -9,6 +9,7 @@
 //! [`MAX_SOURCE_BYTES`], its nesting by [`MAX_DEPTH`] and [`MAX_LOOPS`], its work by [`MAX_COST`], its result by
 //! [`MAX_OUTPUT_BYTES`].
 
+pub mod aside;
 mod check;
 mod constants;
 mod environment;

@@ -10,8 +10,8 @@ use cel::{
 };
 
 use super::{
-    ExprError, MAX_DEPTH, MAX_SOURCE_BYTES, MAX_VALUE_DEPTH, Roots, Scope,
-    check::check,
+    ExprError, MAX_DEPTH, MAX_SOURCE_BYTES, MAX_VALUE_DEPTH, Roots, Scope, aside,
+    check::{Checked, check},
     environment::ENVIRONMENT,
     error::{Place, Quoted},
     explain::explain,
@@ -33,6 +33,7 @@ pub(super) struct Program {
     expr: IdedExpr,
     pub(super) references: Vec<OwnedReference>,
     pub(super) result: Type,
+    may_take_long: bool,
 }
 
 impl Program {
@@ -65,7 +66,8 @@ impl Program {
         let (mut expr, info) = parsed.map_err(|_| internal(source))?.map_err(|errors| syntax_error(source, errors))?;
         let checked = catch_unwind(AssertUnwindSafe(|| check(&expr, &info, roots))).map_err(|_| internal(source))??;
         meter::install(&mut expr);
-        Ok(Self { source: source.to_owned(), expr, references: checked.references, result: checked.result })
+        let Checked { references, result, may_take_long } = checked;
+        Ok(Self { source: source.to_owned(), expr, references, result, may_take_long })
     }
 
     /// Evaluates and hands the value to `take`, since the value may borrow from the scope.
@@ -77,12 +79,16 @@ impl Program {
         self.require(scope)?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         context.set_variable_resolver(scope);
-        meter::start();
-        let answer = catch_unwind(AssertUnwindSafe(|| match Value::resolve_val(&self.expr, &context) {
-            Ok(_) if meter::is_exhausted() => Err(ExprError::TooCostly { expression: self.quoted() }),
-            Ok(value) => take(value.as_ref()),
-            Err(error) => Err(explain(error, &self.expr, &context, &self.source)),
-        }));
+        let evaluate = || {
+            meter::start();
+            match Value::resolve_val(&self.expr, &context) {
+                Ok(_) if meter::is_exhausted() => Err(ExprError::TooCostly { expression: self.quoted() }),
+                Ok(value) => take(value.as_ref()),
+                Err(error) => Err(explain(error, &self.expr, &context, &self.source)),
+            }
+        };
+        let evaluate = || catch_unwind(AssertUnwindSafe(evaluate));
+        let answer = if self.may_take_long { aside::run(evaluate) } else { evaluate() };
         answer.unwrap_or_else(|_| Err(internal(&self.source)))
     }
 
