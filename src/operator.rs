@@ -63,9 +63,9 @@ pub struct Options {
     /// How many runs are looked at at the same time.
     #[arg(long, env = "SOAK_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
-    /// Threads that drive all runs; whatever may take long has threads of its own. One does hundreds of steps a second.
-    #[arg(long, env = "SOAK_WORKER_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    worker_threads: u16,
+    /// Threads that drive all runs (default: as many as there are cores). Whatever may take long has threads of its own.
+    #[arg(long, env = "SOAK_WORKER_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    worker_threads: Option<u16>,
     /// Let `http` steps reach loopback and link-local addresses; meant for tests on one machine.
     #[arg(long, env = "SOAK_ALLOW_LOCAL_HTTP", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_local_http: bool,
@@ -232,15 +232,18 @@ pub fn main(mut options: Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
     aside::set(beside_others);
-    let workers = usize::from(options.worker_threads);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = options.worker_threads {
+        builder.worker_threads(workers.into());
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "no threads to work with");
             return ExitCode::FAILURE;
         }
     };
-    // As a task, so that the main thread has no part in it: with one worker no task ever wakes another thread.
+    // As a task, so that the main thread has no part in it.
     let result = runtime
         .block_on(async { tokio::spawn(run(options)).await.unwrap_or_else(|error| Err(StartError::Panic(error))) });
     // Tasks that still talk to a server do not keep the process from ending; their effects are found again.

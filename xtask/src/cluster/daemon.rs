@@ -45,7 +45,7 @@ impl<'a> Daemon<'a> {
             .args(arguments)
             .env("PATH", path)
             // Memory for time: a quarter of what the API server does for a status is collecting garbage.
-            .env("GOGC", "400")
+            .env("GOGC", "200")
             .env("GOMEMLIMIT", "8GiB")
             .current_dir(&self.layout.folder)
             .stdin(Stdio::null())
