@@ -1,7 +1,7 @@
 //! Work that may take long, done so that others need not wait for it.
 //!
-//! An expression may use all of [`MAX_COST`](super::MAX_COST), which takes tenths of a second, and a shell that drives all runs on one
-//! thread must go on meanwhile. How it does that is its own affair; the result is the same.
+//! An expression may use all of [`MAX_COST`](super::MAX_COST), which takes tenths of a second, and a shell that drives all runs on a few
+//! threads must go on meanwhile. How it does that is its own affair; the result is the same.
 
 use std::sync::OnceLock;
 
