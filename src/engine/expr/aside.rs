@@ -16,7 +16,7 @@ pub fn set(aside: Aside) {
 }
 
 /// Does work that may take long.
-pub fn run<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn run<T>(work: impl FnOnce() -> T) -> T {
     let Some(aside) = ASIDE.get() else { return work() };
     let (mut work, mut result) = (Some(work), None);
     aside(&mut || result = work.take().map(|work| work()));
