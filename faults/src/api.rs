@@ -79,12 +79,11 @@ impl Server {
     ///
     /// Errors: no answer twice, or a refusal.
     pub async fn create(&self, path: &str, object: &Value) -> Result<()> {
-        let (code, answer, again) = match self.call(Method::POST, path, Some(object)).await {
-            Ok((code, answer)) => (code, answer, false),
-            Err(_) => {
-                let (code, answer) = self.call(Method::POST, path, Some(object)).await?;
-                (code, answer, true)
-            }
+        let first = self.call(Method::POST, path, Some(object)).await;
+        let again = first.is_err();
+        let (code, answer) = match first {
+            Ok(told) => told,
+            Err(_) => self.call(Method::POST, path, Some(object)).await?,
         };
         if code == 201 || (again && code == 409) {
             return Ok(());
