@@ -166,7 +166,7 @@ mod tests {
             for answer in answers {
                 let (mut connection, _) = listener.accept().await.unwrap();
                 let mut request = [0; 4_096];
-                connection.read(&mut request).await.unwrap();
+                assert!(connection.read(&mut request).await.unwrap() > 0, "a request came");
                 let Some(code) = answer else { continue };
                 let text = format!("HTTP/1.1 {code} Told\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
                 connection.write_all(text.as_bytes()).await.unwrap();
