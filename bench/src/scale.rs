@@ -84,8 +84,9 @@ async fn events(fleet: &Fleet, runs: usize) -> Result<(Vec<Duration>, Vec<Durati
         let object = &change["object"];
         let first_is_over = object["status"]["current"]["phases"][0]["steps"][0]["state"] == "Succeeded";
         if first_is_over && let Some(since) = sent.lock().expect("no panic holds it").remove(&name_of(object)) {
-            reactions.push(since.elapsed());
-            if since.elapsed() > SLOW {
+            let reaction = since.elapsed();
+            reactions.push(reaction);
+            if reaction > SLOW {
                 *slow.entry(began.elapsed().as_secs() / WINDOW).or_default() += 1;
             }
         }

@@ -44,7 +44,7 @@ impl<'a> Daemon<'a> {
         let child = command
             .args(arguments)
             .env("PATH", path)
-            // Memory for time: a quarter of what the API server does for a status is collecting garbage.
+            // Memory for time: a fifth of what the API server does for a status is collecting garbage.
             .env("GOGC", "200")
             .env("GOMEMLIMIT", "8GiB")
             .current_dir(&self.layout.folder)
