@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{RwLock, Semaphore};
 
 use crate::{
-    script::Script,
+    script::{OnWrite, Script, When},
     session::{self, Outcome, Setup},
 };
 
@@ -31,7 +31,7 @@ pub const GUARDS: [(&str, &str); 9] = [
     ("precondition", "two-leaders"),
     ("uid-check", "squatters"),
     ("deterministic-names", "crash-at-pods"),
-    ("post-retry-off", "ambiguous"),
+    ("post-retry-off", "unclear-pods"),
     ("record-before-count", "crash-at-records"),
     ("finalizer-first", "crash-after"),
     ("journal-before-effect", "crash-before"),
@@ -306,8 +306,9 @@ async fn guards(runner: &Runner, program: &std::path::Path) -> Result<()> {
 async fn is_caught(own: &Runner, guard: &str, scenario: &str, writes: &[String]) -> Result<bool> {
     for seed in 0..GUARD_SEEDS {
         let script = match scenario {
-            "crash-at-pods" => crash_at(seed, writes, "POST pods pods/", true),
-            "crash-at-records" => crash_at(seed, writes, "POST configmaps ", false),
+            "crash-at-pods" => aimed(seed, writes, "POST pods pods/", &OnWrite::KillAfter),
+            "crash-at-records" => aimed(seed, writes, "POST configmaps ", &OnWrite::KillBefore),
+            "unclear-pods" => aimed(seed, writes, "POST pods pods/", &OnWrite::CommitAndRefuse(504)),
             other => Script::new(seed, Some(other))?,
         };
         let outcomes = own.all(vec![script]).await?;
@@ -320,14 +321,10 @@ async fn is_caught(own: &Runner, guard: &str, scenario: &str, writes: &[String])
     Ok(false)
 }
 
-/// A script that crashes at all writes that begin so.
-fn crash_at(seed: u64, writes: &[String], prefix: &str, after: bool) -> Script {
-    let targets: Vec<(String, bool)> = writes
-        .iter()
-        .filter(|key| key.starts_with(prefix) && !key.contains(" t-"))
-        .map(|key| (key.clone(), after))
-        .collect();
-    Script::crashes_at(seed, &targets)
+/// A script that does that to all writes that begin so.
+fn aimed(seed: u64, writes: &[String], prefix: &str, what: &OnWrite) -> Script {
+    let writes = writes.iter().filter(|key| key.starts_with(prefix) && !key.contains(" t-"));
+    Script::aimed(seed, writes.map(|key| (When::Key(key.clone()), what.clone())).collect())
 }
 
 #[cfg(test)]

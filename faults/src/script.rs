@@ -177,6 +177,11 @@ impl Script {
             .iter()
             .map(|(key, after)| (When::Key(key.clone()), if *after { OnWrite::KillAfter } else { OnWrite::KillBefore }))
             .collect();
+        Self::aimed(seed, writes)
+    }
+
+    /// A script of faults at named writes.
+    pub fn aimed(seed: u64, writes: Vec<(When, OnWrite)>) -> Self {
         Self { seed, scenario: "crash-at", operators: 1, writes, ..Self::default() }
     }
 

@@ -18,6 +18,8 @@ mod follow;
 mod kubeconfig;
 mod remote;
 
+pub use follow::pauses;
+
 use std::sync::Arc;
 
 use kube::Client;

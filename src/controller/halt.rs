@@ -11,6 +11,8 @@ use kube::{
 use parking_lot::RwLock;
 use tracing::{info, warn};
 
+use crate::cluster;
+
 /// The ConfigMap's name. Its `halt: "true"` is the switch; `reason` says why.
 pub const KILL_SWITCH: &str = "soak-kill-switch";
 
@@ -50,7 +52,7 @@ pub(super) fn watch(client: Client, namespace: &str) -> (impl Stream<Item = ()> 
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={KILL_SWITCH}"));
     let mut listed = None;
-    let turned = watcher(api, config).default_backoff().filter_map(move |event| {
+    let turned = watcher(api, config).backoff(cluster::pauses()).filter_map(move |event| {
         let news = match event {
             Ok(watcher::Event::Init) => {
                 listed = None;

@@ -65,6 +65,8 @@ struct Inner {
     under_way: HashSet<Task>,
     pauses: HashMap<Task, (u32, Instant)>,
     errors: u32,
+    /// In a row.
+    conflicts: u32,
     monitors: Option<Monitors>,
     resolved: Option<(u32, Arc<SoakRunSpec>)>,
 }
@@ -115,8 +117,16 @@ impl Memory {
             let validation = inner.validation.take().filter(|(of, _)| of.attempt == attempt);
             *inner = Inner { attempt, validation, redactor, under_way, resolved, ..Inner::default() };
         }
-        inner.errors = 0;
+        (inner.errors, inner.conflicts) = (0, 0);
         inner.newest = Some(run);
+    }
+
+    /// Takes in what the server had when a write met a conflict. The answer is how many there were in a row.
+    pub fn conflicted(&self, stored: SoakRun) -> u32 {
+        let mut inner = self.0.lock();
+        inner.newest = Some(Arc::new(stored));
+        inner.conflicts = inner.conflicts.saturating_add(1);
+        inner.conflicts
     }
 
     /// Forgets the object, so that the next look uses what the watch has.

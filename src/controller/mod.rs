@@ -3,6 +3,7 @@
 mod artifacts;
 mod cached;
 mod changes;
+mod conflict;
 mod definitions;
 mod halt;
 mod injection;
@@ -26,18 +27,18 @@ mod stores;
 mod streams;
 mod template;
 mod uploads;
+mod watching;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use kube::{
     Api, Client, Resource,
     runtime::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
         reflector::{self, ObjectRef, Store},
-        watcher,
     },
 };
 use tokio::sync::mpsc;
@@ -56,8 +57,6 @@ pub use leader::{LEASE, Leadership};
 
 /// Readiness check: the caches of runs and pods are filled.
 pub const CACHES: &str = "caches";
-/// A watch of runs that hears nothing for so long (and the watcher's margin of 5 s) is made anew: the connection may be dead.
-const WATCH_SECONDS: u32 = 120;
 /// How often the gauges that count all runs are set.
 const CENSUS: Duration = Duration::from_secs(5);
 
@@ -169,13 +168,12 @@ impl Operator {
             .inspect(move |run| queue_of_wakes.queue.joins(run.clone()));
         let specs = cached::Specs::default();
         let (store, writer) = reflector::store();
-        let watched = watcher(runs, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS))
-            .modify(move |run| specs.share(run))
-            .reflect(writer);
+        let watched = watching::watch(runs).modify(move |run| specs.share(run)).reflect(writer);
         let (owned, woken_schedules) = schedule::Owned::new();
         let followed = owned.clone();
         let watched = watched.inspect_ok(move |event| followed.follow(event));
-        let changed = changes(watched).inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
+        let changed =
+            changes(watched, "runs").inspect_ok(move |run| queue_of_changes.queue.joins(ObjectRef::from_obj(run)));
         let controller = Controller::for_stream(changed, store.clone())
             .with_config(Config::default().concurrency(settings.concurrency))
             .reconcile_on(wakes)
@@ -185,12 +183,10 @@ impl Operator {
         let schedules =
             schedule::run(shell.clone(), shell.client.clone(), &settings, owned, woken_schedules, shutdown.clone());
         let census = tokio::spawn(census(store, shell.clone()));
-        let runs = controller.run(reconcile, after_error, shell).for_each(|result| async move {
-            // Errors of a reconcile are told by `after_error`; this is about the watch and objects that went.
-            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
-                warn!(%error, "the watch of runs failed and is started again");
-            }
-        });
+        let runs = controller
+            .run(reconcile, after_error, shell)
+            // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
+            .for_each(|_| future::ready(()));
         futures::join!(runs, injections, schedules);
         census.abort();
         info!("all reconciles have ended");

@@ -23,6 +23,7 @@ use crate::{
 use super::{
     Shell, artifacts,
     cached::CachedRun,
+    conflict,
     memory::Memory,
     observe, perform,
     plans::Parsed,
@@ -42,7 +43,7 @@ const RELIST: Duration = Duration::from_mins(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// Somebody wrote before; the new state is looked at next.
-    #[error("the run was changed meanwhile; it is looked at again")]
+    #[error("the object was changed meanwhile; it is looked at again")]
     Conflict,
     /// The API server refused or did not answer.
     #[error("writing the run: {0}")]
@@ -107,12 +108,26 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
             Err(Unresolved::Api(error)) => return Err(api_error(error)),
             Err(Unresolved::Store(error)) => return Err(ReconcileError::Store(error)),
         };
-        Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() }.go().await
+        let visit = Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() };
+        match visit.go().await {
+            Err(error @ ReconcileError::Conflict) => {
+                shell.metrics.reconcile_failed(error.class());
+                look_again(&shell, &memory, metadata).await
+            }
+            result => result,
+        }
     };
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
     memory.rest(metadata);
     shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
+}
+
+/// After a conflict. A run that is gone, or can't be read any more, is left to the watch.
+async fn look_again(shell: &Shell, memory: &Memory, metadata: &ObjectMeta) -> Result<Action, ReconcileError> {
+    let stored: Option<CachedRun> = conflict::read_again(&shell.client, metadata).await.map_err(api_error)?;
+    let stored = stored.and_then(|stored| stored.read().ok());
+    Ok(stored.map_or_else(Action::await_change, |stored| Action::requeue(conflict::pause(memory.conflicted(stored)))))
 }
 
 /// How long a run rests after an error: by itself, without delaying others.
@@ -121,9 +136,6 @@ pub fn after_error(cached: &CachedRun, error: &ReconcileError, shell: &Shell) ->
     let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
     memory.doubt();
     shell.metrics.reconcile_failed(error.class());
-    if matches!(error, ReconcileError::Conflict) {
-        return Action::requeue(Duration::from_millis(50));
-    }
     let pause = memory.error_pause();
     warn!(namespace = metadata.namespace, run = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
     Action::requeue(pause)

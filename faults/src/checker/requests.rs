@@ -13,6 +13,8 @@ use super::{Violation, violated};
 /// Failures of one call within ten seconds that are no sign of a missing pause.
 const FAILURES_IN_WINDOW: usize = 12;
 const WINDOW_MILLIS: u128 = 10_000;
+/// Conflicts of one version that a cache which is some seconds late explains, with growing pauses.
+const CONFLICTS_OF_ONE_VERSION: usize = 10;
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     for request in &history.requests {
@@ -21,6 +23,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     }
     repetition(history, found);
     pauses(history, found);
+    conflicts(history, found);
 }
 
 fn precondition(request: &Request, found: &mut Vec<Violation>) {
@@ -145,6 +148,24 @@ fn pauses(history: &History, found: &mut Vec<Violation>) {
     }
 }
 
+/// After a conflict the operator looks at what is there: it does not try the same version again and again.
+fn conflicts(history: &History, found: &mut Vec<Violation>) {
+    let mut refused: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for request in history.requests.iter().filter(|request| request.told == 409) {
+        let version = text(&request.body["metadata"]["resourceVersion"]);
+        if version.is_empty() {
+            continue;
+        }
+        let count = refused.entry((&request.process, &request.path, version)).or_default();
+        *count += 1;
+        if *count == CONFLICTS_OF_ONE_VERSION {
+            let Request { method, path, at, .. } = request;
+            let text = format!("{method} {path} was tried {count} times at version {version}, until {at} ms");
+            violated(found, "L5", text);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -199,6 +220,17 @@ mod tests {
         assert_eq!(judge(vec![post(1, 504), post(3, 201)]), ["no blind POST"]);
         assert!(judge(vec![post(1, 504), Request { at: 2, ..look }, post(3, 201)]).is_empty());
         assert!(judge(vec![post(1, 429), post(3, 201)]).is_empty(), "429 is a clear answer");
+    }
+
+    #[test]
+    fn a_version_that_met_a_conflict_is_not_tried_again_and_again() {
+        let path = "/apis/soak.dev/v1alpha1/namespaces/n/soakruns/r/status";
+        let write = |at: u128, version: u128| {
+            let body = json!({"metadata": {"resourceVersion": version.to_string()}, "status": {}});
+            Request { at, told: 409, ..sample::request("PUT", path, body) }
+        };
+        assert_eq!(judge((0..20).map(|at| write(at, 5)).collect()), ["L5"]);
+        assert!(judge((0..20).map(|at| write(at, at)).collect()).is_empty(), "somebody else was faster each time");
     }
 
     #[test]

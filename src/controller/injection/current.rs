@@ -27,10 +27,6 @@ impl Visit<'_> {
         let api: Api<FailureInjection> = Api::namespaced(self.all.shell.client.clone(), &namespace);
         let stored = api.get(&self.injection.name_any()).await.map_err(api_error)?;
         if stored.uid() != self.injection.uid() || stored.resource_version() != self.injection.resource_version() {
-            // Another object of that name is none of this one's memory.
-            if stored.uid() == self.injection.uid() {
-                self.memory.written(stored);
-            }
             return Err(ReconcileError::Conflict);
         }
         self.confirmed = true;

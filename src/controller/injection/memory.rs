@@ -33,6 +33,8 @@ struct Inner {
     /// It is certain that nobody came first to what the journal holds.
     cleared: bool,
     errors: u32,
+    /// In a row.
+    conflicts: u32,
 }
 
 /// The memory of one injection.
@@ -79,8 +81,20 @@ impl Memory {
 
     pub(super) fn written(&self, injection: FailureInjection) {
         let mut inner = self.inner.lock();
-        inner.errors = 0;
+        (inner.errors, inner.conflicts) = (0, 0);
         inner.newest = Some(injection);
+    }
+
+    /// Takes in what the server had when a write met a conflict. The answer is how many there were in a row.
+    ///
+    /// What has no journal yet waits for the watch, which tells of the others as well: whoever begins has to know who holds
+    /// what (S8).
+    pub(super) fn conflicted(&self, stored: FailureInjection) -> u32 {
+        let mut inner = self.inner.lock();
+        let has_begun = stored.status.as_ref().is_some_and(|status| !status.journal.is_empty());
+        inner.newest = has_begun.then_some(stored);
+        inner.conflicts = inner.conflicts.saturating_add(1);
+        inner.conflicts
     }
 
     /// A growing pause after errors of the reconcile.
@@ -260,6 +274,25 @@ impl Memories {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{FailureInjectionSpec, FailureInjectionStatus};
+
+    #[test]
+    fn after_a_conflict_only_what_has_begun_goes_on_without_the_watch() {
+        let version = |version: &str, status: FailureInjectionStatus| {
+            let mut it = FailureInjection::new("x", FailureInjectionSpec::default());
+            it.metadata.resource_version = Some(version.into());
+            it.status = Some(status);
+            it
+        };
+        let pending = FailureInjectionStatus::default();
+        let begun = FailureInjectionStatus { journal: vec![JournalEntry::default()], ..pending.clone() };
+        let memory = Memory::new();
+        let cached = version("5", pending.clone());
+        assert_eq!(memory.conflicted(version("7", pending)), 1);
+        assert_eq!(memory.newest(&cached).metadata.resource_version.as_deref(), Some("5"));
+        assert_eq!(memory.conflicted(version("8", begun)), 2, "in a row");
+        assert_eq!(memory.newest(&cached).metadata.resource_version.as_deref(), Some("8"));
+    }
 
     #[test]
     fn what_an_earlier_call_may_still_make_is_looked_for_each_second_and_at_its_end() {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use chrono::{SubsecRound, Utc};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, future};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -21,7 +21,6 @@ use kube::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
         reflector::{self, ObjectRef, Store},
-        watcher,
     },
 };
 use tokio::sync::mpsc;
@@ -34,7 +33,7 @@ use crate::{
     telemetry::ErrorClass,
 };
 
-use super::{Shell, soakrun::ReconcileError};
+use super::{Shell, conflict, soakrun::ReconcileError};
 use effects::Moved;
 use memory::{Memories, Memory};
 
@@ -77,10 +76,8 @@ pub(super) async fn run(
         None => Api::all(client.clone()),
     };
     let (store, writer) = reflector::store();
-    let watched = watcher(api.clone(), watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
-        .default_backoff()
-        .reflect(writer);
-    let changed = super::changes::changes(watched);
+    let watched = super::watching::watch(api.clone()).reflect(writer);
+    let changed = super::changes::changes(watched, "injections");
     let wakes = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|it| (it, woken)) })
         .map(|it| ObjectRef::<Guarded>::new(&it.name).within(it.namespace.as_deref().unwrap_or_default()));
     let (halted, halt) = super::halt::watch(client, &settings.own_namespace);
@@ -104,11 +101,8 @@ pub(super) async fn run(
         .reconcile_on(on_halt)
         .graceful_shutdown_on(shutdown)
         .run(reconcile, after_error, Arc::new(context))
-        .for_each(|result| async move {
-            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
-                warn!(%error, "the watch of injections failed and is started again");
-            }
-        })
+        // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
+        .for_each(|_| future::ready(()))
         .await;
 }
 
@@ -128,7 +122,21 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action
     let memory = all.memories.of(metadata.uid.as_deref().unwrap_or_default());
     let injection = memory.newest(cached);
     let span = info_span!("injection", namespace = metadata.namespace, injection = metadata.name);
-    let visit = Visit { all: &all, memory: &memory, injection, confirmed: false }.go();
+    let visit = async {
+        let visit = Visit { all: &all, memory: &memory, injection, confirmed: false };
+        match visit.go().await {
+            Err(error @ ReconcileError::Conflict) => {
+                all.shell.metrics.reconcile_failed(error.class());
+                let stored =
+                    conflict::read_again(&all.shell.client, metadata).await.map_err(super::soakrun::api_error)?;
+                // What is gone, the watch will tell of.
+                Ok(stored.map_or_else(Action::await_change, |stored| {
+                    Action::requeue(conflict::pause(memory.conflicted(stored)))
+                }))
+            }
+            result => result,
+        }
+    };
     let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
     all.shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
@@ -138,9 +146,6 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action
 fn after_error(guarded: Arc<Guarded>, error: &ReconcileError, all: Arc<Injections>) -> Action {
     let metadata = guarded.meta();
     all.shell.metrics.reconcile_failed(error.class());
-    if matches!(error, ReconcileError::Conflict) {
-        return Action::requeue(Duration::from_millis(50));
-    }
     let pause = all.memories.of(metadata.uid.as_deref().unwrap_or_default()).pause();
     warn!(namespace = metadata.namespace, injection = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
     Action::requeue(pause)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt, future};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PostParams,
@@ -19,7 +19,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
-        reflector, watcher,
+        reflector,
         watcher::Event,
     },
 };
@@ -71,32 +71,26 @@ pub(super) async fn run(
     let memories = Arc::new(Memories::default());
     let (store, writer) = reflector::store::<Guarded>();
     let (known, forgetful, metrics) = (store.clone(), memories.clone(), shell.metrics.clone());
-    let watched = watcher(api, watcher::Config::default().streaming_lists().timeout(super::WATCH_SECONDS))
-        .default_backoff()
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, Event::Delete(_) | Event::InitDone) {
-                let schedules = known.state();
-                forgetful.keep(|uid| schedules.iter().any(|it| it.meta().uid.as_deref() == Some(uid)));
-                metrics.keep_schedules(|namespace, name| {
-                    let is = |it: &Guarded| {
-                        (it.meta().namespace.as_deref(), it.meta().name.as_deref()) == (Some(namespace), Some(name))
-                    };
-                    schedules.iter().any(|it| is(it))
-                });
-            }
-        });
+    let watched = super::watching::watch(api).reflect(writer).inspect_ok(move |event| {
+        if matches!(event, Event::Delete(_) | Event::InitDone) {
+            let schedules = known.state();
+            forgetful.keep(|uid| schedules.iter().any(|it| it.meta().uid.as_deref() == Some(uid)));
+            metrics.keep_schedules(|namespace, name| {
+                let is = |it: &Guarded| {
+                    (it.meta().namespace.as_deref(), it.meta().name.as_deref()) == (Some(namespace), Some(name))
+                };
+                schedules.iter().any(|it| is(it))
+            });
+        }
+    });
     let wakes = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|it| (it, woken)) });
-    Controller::for_stream(super::changes::changes(watched), store)
+    Controller::for_stream(super::changes::changes(watched, "schedules"), store)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(wakes)
         .graceful_shutdown_on(shutdown)
         .run(reconcile, after_error, Arc::new(Schedules { shell, owned, memories }))
-        .for_each(|result| async move {
-            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
-                warn!(%error, "the watch of schedules failed and is started again");
-            }
-        })
+        // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
+        .for_each(|_| future::ready(()))
         .await;
 }
 
@@ -124,11 +118,11 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Schedules>) -> Result<Action,
 fn after_error(guarded: Arc<Guarded>, error: &ReconcileError, all: Arc<Schedules>) -> Action {
     let metadata = guarded.meta();
     all.shell.metrics.reconcile_failed(error.class());
-    if matches!(error, ReconcileError::Conflict) {
-        return Action::requeue(Duration::from_millis(50));
-    }
     let (_, pause) = all.memories.of(metadata.uid.as_deref().unwrap_or_default()).failed(Task::Visit, None);
-    warn!(namespace = metadata.namespace, schedule = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
+    // Somebody else's write is no failure; the watch tells of it.
+    if !matches!(error, ReconcileError::Conflict) {
+        warn!(namespace = metadata.namespace, schedule = metadata.name, %error, pause_seconds = pause.as_secs_f64(), "reconcile failed");
+    }
     Action::requeue(pause)
 }
 

@@ -77,8 +77,8 @@ pub fn start(layout: &Layout, bin: &Path, path: &str) -> Result<()> {
     if layout.mode == Mode::Node {
         manager.extend(["--allocate-node-cidrs=true".into(), format!("--cluster-cidr={}", layout.pods())]);
     } else {
-        // kwok never makes a pod ready again: a heartbeat that a busy machine delays must not take that away.
-        manager.push("--node-monitor-grace-period=10m".into());
+        // The node has no heartbeat, and kwok never makes a pod ready again that was on a node which is given up.
+        manager.push("--node-monitor-grace-period=240h".into());
     }
     run("kube-controller-manager", manager)?;
     run(
