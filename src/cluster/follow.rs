@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::error::{ApiFailure, Class, classify, classify_status};
 
 /// A watch that hears nothing for so long (and the watcher's margin of 5 s) is made anew: the connection may be dead.
-const WATCH_SECONDS: u32 = 120;
+pub const WATCH_SECONDS: u32 = 120;
 /// Everything is listed again after so long, in case that an event was lost.
 const RELIST: Duration = Duration::from_mins(10);
 
@@ -37,8 +37,8 @@ pub(super) struct Selection {
     pub(super) fields: Option<String>,
 }
 
-/// The pauses of a watch of the operator's own resources. Shorter than the runtime's default of up to a minute, which is meant
-/// for controllers by the hundred on every node.
+/// The pauses of a watch of the operator's own resources. Shorter than the runtime's default of up to a minute, since the
+/// operator has a handful of watches and faults that wait to be undone.
 pub fn pauses() -> impl Backoff + 'static {
     let growing = ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
@@ -51,8 +51,9 @@ pub fn pauses() -> impl Backoff + 'static {
 
 /// Feeds `sink` with everything that happens to the objects of `api`; it never ends by itself.
 ///
-/// After an error the watch goes on after a pause that grows to 30 s, or to 2 s where nothing but the connection is wrong. The pause is kept here: the runtime's own begins
-/// anew with each try to list, so that a watch that is forbidden would ask every second for ever.
+/// After an error the watch goes on after a pause that grows to 30 s, or to 2 s where nothing but the connection is wrong. The
+/// pause is kept here: the runtime's own begins anew with each try to list, so that a watch that is forbidden would ask every
+/// second for ever.
 pub(super) async fn follow<K>(api: Api<K>, selection: Selection, mut sink: impl FnMut(Result<Event<K>, ApiFailure>))
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,

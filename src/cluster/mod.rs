@@ -18,7 +18,7 @@ mod follow;
 mod kubeconfig;
 mod remote;
 
-pub use follow::pauses;
+pub use follow::{WATCH_SECONDS, pauses};
 
 use std::sync::Arc;
 

@@ -110,9 +110,9 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
         };
         let visit = Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() };
         match visit.go().await {
-            Err(error @ ReconcileError::Conflict) => {
-                shell.metrics.reconcile_failed(error.class());
-                look_again(&shell, &memory, metadata).await
+            Err(ReconcileError::Conflict) => {
+                let take_in = |stored: CachedRun| Some(memory.conflicted(stored.read().ok()?));
+                conflict::look_again(&shell, metadata, take_in).await
             }
             result => result,
         }
@@ -121,13 +121,6 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
     memory.rest(metadata);
     shell.metrics.observe_reconcile(began.elapsed());
     result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
-}
-
-/// After a conflict. A run that is gone, or can't be read any more, is left to the watch.
-async fn look_again(shell: &Shell, memory: &Memory, metadata: &ObjectMeta) -> Result<Action, ReconcileError> {
-    let stored: Option<CachedRun> = conflict::read_again(&shell.client, metadata).await.map_err(api_error)?;
-    let stored = stored.and_then(|stored| stored.read().ok());
-    Ok(stored.map_or_else(Action::await_change, |stored| Action::requeue(conflict::pause(memory.conflicted(stored)))))
 }
 
 /// How long a run rests after an error: by itself, without delaying others.

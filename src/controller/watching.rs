@@ -14,13 +14,11 @@ use serde::de::DeserializeOwned;
 
 use crate::cluster;
 
-/// A watch that hears nothing for so long (and the watcher's margin of 5 s) is made anew: the connection may be dead.
-const WATCH_SECONDS: u32 = 120;
-
 /// Everything that happens to the objects of `api`; after an error the watch goes on by itself.
 pub(super) fn watch<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, watcher::Config::default().streaming_lists().timeout(WATCH_SECONDS)).backoff(cluster::pauses())
+    watcher(api, watcher::Config::default().streaming_lists().timeout(cluster::WATCH_SECONDS))
+        .backoff(cluster::pauses())
 }

@@ -125,14 +125,8 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action
     let visit = async {
         let visit = Visit { all: &all, memory: &memory, injection, confirmed: false };
         match visit.go().await {
-            Err(error @ ReconcileError::Conflict) => {
-                all.shell.metrics.reconcile_failed(error.class());
-                let stored =
-                    conflict::read_again(&all.shell.client, metadata).await.map_err(super::soakrun::api_error)?;
-                // What is gone, the watch will tell of.
-                Ok(stored.map_or_else(Action::await_change, |stored| {
-                    Action::requeue(conflict::pause(memory.conflicted(stored)))
-                }))
+            Err(ReconcileError::Conflict) => {
+                conflict::look_again(&all.shell, metadata, |stored| Some(memory.conflicted(stored))).await
             }
             result => result,
         }
