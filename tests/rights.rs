@@ -4,16 +4,13 @@
 mod support;
 
 use futures::future::join_all;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::{core::v1::Pod, rbac::v1::RoleBinding};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams},
 };
 use serde_json::{Value, json};
-use soak_operator::api::{
-    ConditionStatus, SoakRun,
-    status::{RunPhase, StepState},
-};
+use soak_operator::api::{ConditionStatus, SoakRun, status::RunPhase};
 use support::{Namespace, Operator, is_condition, script};
 
 fn one(step: Value) -> Value {
@@ -51,6 +48,13 @@ async fn start_as_nobody(namespace: &Namespace, name: &str, mut spec: Value) {
 
 fn text(run: &SoakRun) -> &str {
     run.status.as_ref().map_or("", |status| &status.message)
+}
+
+/// The pod of a run's first step, as soon as there is one.
+async fn pod_of(namespace: &Namespace, run: &str) -> Pod {
+    let selector = ListParams::default().labels(&format!("soak.dev/run={run}"));
+    let pods = namespace.pods();
+    support::wait_for("the pod", || async { pods.list(&selector).await.ok()?.items.into_iter().next() }).await
 }
 
 #[tokio::test]
@@ -107,18 +111,14 @@ async fn a_right_that_is_revoked_during_a_run_fails_the_step_by_name() {
             ]}]}),
         )
         .await;
-    namespace
-        .until("revoked", "ran its first step", |run| {
-            let pass = run.status.as_ref().and_then(|status| status.current.as_ref());
-            pass.is_some_and(|pass| pass.phases[0].steps[0].state == StepState::Active)
-        })
-        .await;
+    // That the step is active is written before its pod is created, so only the pod tells that the right was used.
+    pod_of(&namespace, "revoked").await;
     let bindings: Api<RoleBinding> = Api::namespaced(namespace.client.clone(), &namespace.name);
     bindings.delete("soak-pods", &DeleteParams::default()).await.unwrap();
     let run = namespace.ended("revoked").await;
     let record = &namespace.records(&run, "cycle").await[0];
     let step = &record["phases"][0]["steps"][1];
-    assert_eq!(step["reason"], "PermissionDenied", "{step:#}");
+    assert_eq!(step["reason"], "PermissionDenied", "{:#}", record["phases"]);
     let message = step["message"].as_str().unwrap();
     assert!(message.contains("pods") && message.contains("soak"), "{message}");
     namespace.delete().await;
@@ -129,11 +129,7 @@ async fn pods_are_created_by_the_account_and_not_by_the_operator() {
     let namespace = Namespace::create("rights").await;
     let _operator = Operator::start(&namespace);
     namespace.run("mine", one(json!({"pod": script("sleep 1")}))).await;
-    let selector = ListParams::default().labels("soak.dev/run=mine");
-    let pod = support::wait_for("the pod", || async {
-        namespace.pods().list(&selector).await.ok()?.items.into_iter().next()
-    })
-    .await;
+    let pod = pod_of(&namespace, "mine").await;
     // The operator of this test is the administrator, who could use any account; the pod must have the run's.
     assert_eq!(pod.spec.as_ref().unwrap().service_account_name.as_deref(), Some("soak"), "{}", pod.name_any());
     let managers = pod.managed_fields().iter().filter_map(|entry| entry.manager.as_deref()).collect::<Vec<_>>();
