@@ -73,26 +73,31 @@ fn say(seconds: &str) -> Value {
     ))
 }
 
-/// What the tests run: setup, a phase, a phase with a background step and a group, cooldown, cleanup. Six pods a cycle.
-fn spec(cycles: u32) -> Value {
-    let load = script("echo $SOAK_CYCLE $SOAK_PHASE $SOAK_STEP; trap 'exit 0' TERM; while true; do sleep 0.1; done");
+/// What the tests run: setup, a phase, a phase with a background step and a group, cooldown, cleanup. Six pods a cycle. At `met` it
+/// lasts long enough to be met there on a slow machine as well.
+fn spec(cycles: u32, met: &str) -> Value {
+    let lasts = |place: &str| if place == met { "8" } else { "1" };
+    let load = script(&format!(
+        "echo $SOAK_CYCLE $SOAK_PHASE $SOAK_STEP; trap 'sleep {}; exit 0' TERM; while true; do sleep 0.1; done",
+        lasts("stopping")
+    ));
     json!({
         "cycles": cycles,
-        "cooldown": "2s",
-        "setup": [{"name": "prepare", "pod": say("2")}],
+        "cooldown": format!("{}s", lasts("cooldown")),
+        "setup": [{"name": "prepare", "pod": say(lasts("setup"))}],
         "phases": [
-            {"name": "first", "steps": [{"name": "one", "pod": say("2")}]},
+            {"name": "first", "steps": [{"name": "one", "pod": say(lasts("first"))}]},
             {"name": "second", "steps": [
                 {"name": "load", "background": true, "pod": load},
-                {"name": "before", "pod": say("1")},
+                {"name": "before", "pod": say(lasts("background"))},
                 {"name": "group", "parallel": [
-                    {"name": "left", "pod": say("2")},
-                    {"name": "right", "pod": say("1")},
+                    {"name": "left", "pod": say(lasts("group"))},
+                    {"name": "right", "pod": say(lasts("group"))},
                     {"name": "nap", "sleep": {"duration": "1500ms"}},
                 ]},
             ]},
         ],
-        "cleanup": [{"name": "tidy", "pod": say("2")}],
+        "cleanup": [{"name": "tidy", "pod": say(lasts("cleanup"))}],
     })
 }
 
@@ -157,7 +162,7 @@ async fn killed(name: &str, away: Away, moment: impl Fn(&SoakRun) -> bool) {
     let namespace = Namespace::create("crash").await;
     let ledger = Ledger::open(&namespace);
     let operator = Operator::start(&namespace);
-    namespace.run(name, spec(1 + u32::from(name == "cooldown"))).await;
+    namespace.run(name, spec(1 + u32::from(name == "cooldown"), name)).await;
     namespace.until(name, "came to the moment of the crash", moment).await;
     operator.kill();
     if matches!(away, Away::UntilPodsEnd) {
@@ -226,7 +231,7 @@ async fn a_crash_right_after_a_record_is_stored() {
     let mut records =
         watcher(maps, watcher::Config::default().labels(&selector)).default_backoff().applied_objects().boxed();
     let mut operator = Operator::start(&namespace);
-    namespace.run("record", spec(2)).await;
+    namespace.run("record", spec(2, "")).await;
     for _ in 0..2 {
         tokio::time::timeout(support::PATIENCE, records.try_next()).await.expect("no record came").unwrap();
         operator.kill();
@@ -242,7 +247,7 @@ async fn crashes_at_random_moments_of_four_cycles() {
     const CRASHES: u32 = 30;
     let namespace = Namespace::create("crash").await;
     let ledger = Ledger::open(&namespace);
-    let mut spec = spec(4);
+    let mut spec = spec(4, "");
     spec["cooldown"] = json!("200ms");
     namespace.run("random", spec).await;
     let version = || async { namespace.runs().get("random").await.unwrap().resource_version().unwrap() };

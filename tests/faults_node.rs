@@ -205,11 +205,12 @@ async fn a_paused_container_stands_still_and_goes_on() {
     stage.pod("paused", COUNT).await;
     stage.pod("twin", COUNT).await;
     stage.counts_beyond("paused", 3).await;
-    stage.inject("pause", json!({"target": target("paused"), "process": {"signal": "Pause"}, "duration": "6s"})).await;
+    stage.inject("pause", json!({"target": target("paused"), "process": {"signal": "Pause"}, "duration": "10m"})).await;
     stage.injected("pause").await;
     let (stands_at, twin) = (stage.count("paused").await, stage.count("twin").await);
     stage.counts_beyond("twin", twin + 15).await;
     assert_eq!(stage.count("paused").await, stands_at);
+    stage.abort("pause").await;
     assert_eq!(stage.recovered("pause").await, [EntryState::Reverted]);
     stage.counts_beyond("paused", stands_at).await;
     stage.strike().await;
@@ -344,7 +345,7 @@ async fn a_helper_undoes_its_work_while_the_operator_is_down_past_the_deadline()
     let mut stage = Stage::set().await;
     stage.pod("paused", COUNT).await;
     stage.counts_beyond("paused", 3).await;
-    stage.inject("pause", json!({"target": target("paused"), "process": {}, "duration": "5s"})).await;
+    stage.inject("pause", json!({"target": target("paused"), "process": {}, "duration": "12s"})).await;
     let injection = stage.injected("pause").await;
     stage.kill();
     let stands_at = stage.count("paused").await;
@@ -472,7 +473,7 @@ async fn a_toxic_slows_connections_down_until_the_fault_ends() {
     http("POST", &format!("{api}/proxies/web/toxics"), Some(&theirs)).await.unwrap();
     let before = fastest(&url).await;
     let toxic = json!({"url": api, "proxies": ["w*"], "type": "latency", "attributes": {"latency": 1_000}});
-    stage.inject("slow", json!({"toxiproxy": toxic, "duration": "8s"})).await;
+    stage.inject("slow", json!({"toxiproxy": toxic, "duration": "15s"})).await;
     stage.injected("slow").await;
     let slow = fastest(&url).await;
     assert!(slow > before * 3, "{slow:?} with the toxic, {before:?} before");

@@ -104,7 +104,7 @@ async fn a_patch_is_made_journaled_and_undone() {
     let namespace = place().await;
     let _operator = operator(&namespace);
     let before = map(&namespace, "settings").await;
-    inject(&namespace, "patch", break_map("settings", "1500ms")).await;
+    inject(&namespace, "patch", break_map("settings", "6s")).await;
     let injected = until(&namespace, "patch", InjectionPhase::Injected).await;
     assert_eq!(mode(&namespace, "settings").await.as_deref(), Some("bad"));
     let status = injected.status.unwrap();
@@ -116,7 +116,7 @@ async fn a_patch_is_made_journaled_and_undone() {
     assert_eq!(after.data, before.data);
     let status = recovered.status.unwrap();
     let active = (status.reverted_at.unwrap() - status.injected_at.unwrap()).as_seconds_f64();
-    assert!(active >= 1.5, "it lasted {active} s only");
+    assert!(active >= 6.0, "it lasted {active} s only");
     wait_for("the finalizer to go", || async {
         injections(&namespace).get("patch").await.ok()?.finalizers().is_empty().then_some(())
     })
@@ -129,7 +129,7 @@ async fn what_somebody_else_changed_meanwhile_stays() {
     let namespace = place().await;
     let _operator = operator(&namespace);
     map(&namespace, "settings").await;
-    inject(&namespace, "patch", break_map("settings", "2s")).await;
+    inject(&namespace, "patch", break_map("settings", "8s")).await;
     until(&namespace, "patch", InjectionPhase::Injected).await;
     let theirs = Patch::Merge(json!({"data": {"mode": "theirs", "new": "2"}}));
     maps(&namespace).patch("settings", &PatchParams::default(), &theirs).await.unwrap();
@@ -148,7 +148,7 @@ async fn an_operator_that_was_down_past_the_deadline_undoes_it_when_it_is_back()
     let namespace = place().await;
     let first = operator(&namespace);
     map(&namespace, "settings").await;
-    inject(&namespace, "patch", break_map("settings", "1s")).await;
+    inject(&namespace, "patch", break_map("settings", "6s")).await;
     until(&namespace, "patch", InjectionPhase::Injected).await;
     first.kill();
     let deadline = injections(&namespace).get("patch").await.unwrap().status.unwrap().deadline.unwrap();
@@ -179,7 +179,7 @@ async fn a_target_that_is_gone_or_made_anew_is_left_alone() {
     let _operator = operator(&namespace);
     for name in ["gone", "again"] {
         map(&namespace, name).await;
-        inject(&namespace, name, break_map(name, "2s")).await;
+        inject(&namespace, name, break_map(name, "8s")).await;
         until(&namespace, name, InjectionPhase::Injected).await;
         maps(&namespace).delete(name, &DeleteParams::default()).await.unwrap();
     }
@@ -210,7 +210,7 @@ async fn of_two_injections_on_one_field_one_waits() {
     let namespace = place().await;
     let _operator = operator(&namespace);
     map(&namespace, "settings").await;
-    inject(&namespace, "first", break_map("settings", "2s")).await;
+    inject(&namespace, "first", break_map("settings", "10s")).await;
     until(&namespace, "first", InjectionPhase::Injected).await;
     let mut other = break_map("settings", "1s");
     other["patch"]["patch"]["data"]["mode"] = json!("worse");
@@ -387,7 +387,7 @@ async fn an_object_is_deleted_and_restored_and_one_is_made_and_deleted() {
     let _operator = operator(&namespace);
     let before = map(&namespace, "settings").await;
     let target = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "settings"});
-    inject(&namespace, "delete", json!({"target": target, "delete": {"restore": true}, "duration": "1500ms"})).await;
+    inject(&namespace, "delete", json!({"target": target, "delete": {"restore": true}, "duration": "6s"})).await;
     until(&namespace, "delete", InjectionPhase::Injected).await;
     assert!(maps(&namespace).get_opt("settings").await.unwrap().is_none());
     until(&namespace, "delete", InjectionPhase::Recovered).await;

@@ -195,7 +195,7 @@ async fn an_account_that_goes_fails_the_steps_and_not_the_operator() {
         .run(
             "orphan",
             phases(json!([
-                {"name": "before", "pod": script("sleep 2")},
+                {"name": "before", "pod": script("sleep 8")},
                 {"name": "after", "pod": script("true")},
             ])),
         )

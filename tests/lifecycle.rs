@@ -45,18 +45,20 @@ fn busy(seconds: u32) -> Value {
     script(&format!("trap 'exit 0' TERM; for i in $(seq {seconds}0); do sleep 0.1; done"))
 }
 
-/// A run that is long enough in each phase to be met there. Its cleanup leaves the ConfigMap `tidied-RUN`.
+/// A run that stays in the phase of its name until it is ended, so that it is met there on a slow machine as well; a cleanup, which
+/// nothing ends, lasts for a while. It leaves the ConfigMap `tidied-RUN`.
 fn long(name: &str) -> Value {
+    let lasts = |place: &str, seconds: u32| if place == name { seconds } else { 1 };
     json!({
         "cycles": 2,
-        "cooldown": "5s",
-        "setup": [{"name": "prepare", "pod": busy(2)}],
+        "cooldown": format!("{}s", lasts("cooldown", 600)),
+        "setup": [{"name": "prepare", "pod": busy(lasts("setup", 600))}],
         "phases": [{"name": "work", "steps": [
             {"name": "load", "background": true, "pod": busy(600)},
-            {"name": "one", "pod": busy(2)},
+            {"name": "one", "pod": busy(lasts("running", 600))},
         ]}],
         "cleanup": [
-            {"name": "tidy", "pod": busy(2)},
+            {"name": "tidy", "pod": busy(lasts("cleanup", 10))},
             {"name": "tell", "apply": {"deleteAfter": "Never", "manifest": {
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("tidied-{name}")}, "data": {"by": "cleanup"},
             }}},
@@ -111,7 +113,7 @@ async fn no_step_begins_while_a_run_is_suspended() {
         .run(
             "held",
             json!({"phases": [{"name": "work", "steps": [
-                {"name": "one", "pod": busy(1)},
+                {"name": "one", "pod": busy(8)},
                 {"name": "two", "pod": busy(1)},
             ]}]}),
         )
@@ -209,7 +211,7 @@ async fn a_run_that_never_began_or_has_ended_is_deleted_at_once() {
 async fn a_foreground_deletion_ends_without_a_cleanup_that_could_not_run() {
     let namespace = namespace("delete").await;
     let _operator = Operator::start(&namespace);
-    namespace.run("fore", long("fore")).await;
+    namespace.run("fore", long("running")).await;
     namespace.until("fore", "ran", |run| runs(run, "load") && runs(run, "one")).await;
     namespace.runs().delete("fore", &DeleteParams::foreground()).await.unwrap();
     is_gone(&namespace, "fore").await;
@@ -276,7 +278,7 @@ async fn a_run_and_its_records_go_when_their_time_is_over() {
     let namespace = namespace("ttl").await;
     let _operator = Operator::start(&namespace);
     let spec =
-        json!({"ttlAfterFinished": "3s", "phases": [{"name": "work", "steps": [{"name": "one", "pod": busy(1)}]}]});
+        json!({"ttlAfterFinished": "8s", "phases": [{"name": "work", "steps": [{"name": "one", "pod": busy(1)}]}]});
     namespace.run("short", spec).await;
     let run = namespace.ended("short").await;
     assert_eq!(namespace.records(&run, "cycle").await.len(), 1);

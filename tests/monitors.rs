@@ -83,7 +83,7 @@ async fn a_resource_that_goes_bad_fails_its_cycle_and_no_other() {
     namespace.apply(queue(1)).await;
     let _operator = Operator::start(&namespace);
     let spec = json!({
-        "cycles": 2, "phases": lasting(8), "monitors": [depth(json!({"policy": "failCycle", "severity": "Critical"}))],
+        "cycles": 2, "phases": lasting(12), "monitors": [depth(json!({"policy": "failCycle", "severity": "Critical"}))],
         "criteria": {"minSuccessRate": "0.5"},
     });
     namespace.run("depth", spec).await;
@@ -126,7 +126,7 @@ async fn an_alert_fails_the_run_after_the_cycle_or_stops_it_at_once() {
     let namespace = namespace().await;
     namespace.apply(queue(11)).await;
     let _operator = Operator::start(&namespace);
-    for (policy, seconds) in [("failRun", 4), ("abort", 600)] {
+    for (policy, seconds) in [("failRun", 10), ("abort", 600)] {
         let monitors = json!([depth(json!({"policy": policy, "for": "1s"}))]);
         let cleanup = json!([{"name": "tidy", "sleep": {"duration": "100ms"}}]);
         let spec = json!({"cycles": 9, "phases": lasting(seconds), "monitors": monitors, "cleanup": cleanup});

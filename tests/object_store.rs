@@ -413,7 +413,7 @@ async fn logs_and_files_wait_for_the_store_when_their_pods_are_gone() {
     let image = support::operator_image();
     let _operator = Operator::start_with(&namespace, &["--helper-image", &image]);
     let mut pod = script(
-        "cd $SOAK_ARTIFACTS; seq 50000 > trace.txt; echo {} > result.json; seq 20000; [ $SOAK_CYCLE = 1 ] && sleep 3; echo the last line",
+        "cd $SOAK_ARTIFACTS; seq 50000 > trace.txt; echo {} > result.json; seq 20000; [ $SOAK_CYCLE = 1 ] && sleep 10; echo the last line",
     );
     pod["artifacts"] = json!({});
     let mut spec = spec(&bucket, 2);

@@ -190,7 +190,7 @@ async fn an_image_that_can_not_be_pulled_is_given_up_soon_and_named() {
 async fn a_pod_that_is_taken_away_is_a_transient_failure_and_a_retry_heals_it() {
     let namespace = Namespace::create("pods").await;
     let _operator = Operator::start(&namespace);
-    let busy = script("trap 'exit 143' TERM; for i in $(seq 40); do sleep 0.1; done");
+    let busy = script("trap 'exit 143' TERM; [ $SOAK_ATTEMPT = 2 ] || for i in $(seq 6000); do sleep 0.1; done");
     let spec = one_step(json!({"pod": busy, "retry": {"limit": 1, "backoff": "100ms", "when": "failure.transient"}}));
     let evicted = namespace.run("evicted", spec.clone()).await;
     let deleted = namespace.run("deleted", spec.clone()).await;

@@ -106,7 +106,7 @@ async fn a_right_that_is_revoked_during_a_run_fails_the_step_by_name() {
         .run(
             "revoked",
             json!({"phases": [{"name": "work", "steps": [
-                {"name": "before", "pod": script("sleep 2")},
+                {"name": "before", "pod": script("sleep 8")},
                 {"name": "after", "pod": script("true")},
             ]}]}),
         )

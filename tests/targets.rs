@@ -480,7 +480,7 @@ async fn a_runs_injection_is_made_on_its_target_and_undone_though_the_operator_i
     namespace.allow("soak-injects", rules).await;
     victim(&namespace).await;
     let operator = beside(&namespace);
-    let fault = json!({"target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "hit"}, "patch": {"patch": {"data": {"mode": "bad"}}}, "duration": "8s"});
+    let fault = json!({"target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "hit"}, "patch": {"patch": {"data": {"mode": "bad"}}}, "duration": "15s"});
     let spec = json!({
         "targets": targets(), "roles": {"primary": "hub-a", "secondary": "hub-b"},
         "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "30s"}}]}],
@@ -569,7 +569,7 @@ async fn a_monitor_of_a_role_follows_it_and_an_alert_counts_for_no_cycle_after_t
     let spec = json!({
         "cycles": 3, "targets": targets(), "monitors": [depth("primary")],
         "roles": {"primary": "hub-a", "secondary": "hub-b", "rotate": "AfterEveryCycle"},
-        "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "6s"}}]}],
+        "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "10s"}}]}],
     });
     namespace.run("follows", spec).await;
     let run = namespace.ended("follows").await;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Shell,
-    soakrun::{ReconcileError, api_error},
+    reconcile::{ReconcileError, api_error},
 };
 
 /// The pause after one conflict; with each more in a row it doubles, up to about three seconds.

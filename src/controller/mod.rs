@@ -18,6 +18,7 @@ mod observe;
 mod perform;
 mod plans;
 mod queue;
+mod reconcile;
 mod records;
 mod redaction;
 mod schedule;
@@ -184,7 +185,7 @@ impl Operator {
             schedule::run(shell.clone(), shell.client.clone(), &settings, owned, woken_schedules, shutdown.clone());
         let census = tokio::spawn(census(store, shell.clone()));
         let runs = controller
-            .run(reconcile, after_error, shell)
+            .run(visit, after_error, shell)
             // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
             .for_each(|_| future::ready(()));
         futures::join!(runs, injections, schedules);
@@ -193,13 +194,13 @@ impl Operator {
     }
 }
 
-async fn reconcile(run: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, soakrun::ReconcileError> {
+async fn visit(run: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, reconcile::ReconcileError> {
     shell.queue.leaves(&ObjectRef::from_obj(&*run));
-    soakrun::reconcile(run, shell).await
+    soakrun::visit(run, shell).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
-fn after_error(run: Arc<CachedRun>, error: &soakrun::ReconcileError, shell: Arc<Shell>) -> Action {
+fn after_error(run: Arc<CachedRun>, error: &reconcile::ReconcileError, shell: Arc<Shell>) -> Action {
     soakrun::after_error(&run, error, &shell)
 }
 

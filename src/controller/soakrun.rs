@@ -1,14 +1,11 @@
 //! The reconcile of a `SoakRun`: observe, decide, write, perform, and again while that moves something.
 
 use std::{
-    any::Any,
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{SubsecRound, Utc};
-use futures::FutureExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt, runtime::controller::Action};
 use tracing::{Instrument, info, info_span, warn};
@@ -16,8 +13,6 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::{
     api::{SoakRun, status::SoakRunStatus},
     engine::{self, Decision, Effect, Note},
-    results::StoreError,
-    telemetry::{ErrorClass, StatusWrite},
 };
 
 use super::{
@@ -27,6 +22,7 @@ use super::{
     memory::Memory,
     observe, perform,
     plans::Parsed,
+    reconcile::{self, ReconcileError, api_error, outcome},
     series, streams,
     template::{self, Unresolved},
     write,
@@ -39,57 +35,15 @@ const SOON: Duration = Duration::from_secs(3);
 /// A run is looked at this often though nothing woke it, so that a lost event costs time and nothing else (L4).
 const RELIST: Duration = Duration::from_mins(5);
 
-/// Why a reconcile did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    /// Somebody wrote before; the new state is looked at next.
-    #[error("the object was changed meanwhile; it is looked at again")]
-    Conflict,
-    /// The API server refused or did not answer.
-    #[error("writing the run: {0}")]
-    Api(#[source] kube::Error),
-    /// What the run resolves to could not be kept.
-    #[error(transparent)]
-    Store(StoreError),
-    /// A bug. Other runs go on.
-    #[error("the reconcile panicked: {0}")]
-    Panic(String),
-}
-
-impl ReconcileError {
-    /// What a caught panic said.
-    pub(super) fn from_panic(panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Self::Panic(text.unwrap_or_else(|| "without a message".into()))
-    }
-
-    /// How it is counted.
-    pub(super) const fn class(&self) -> ErrorClass {
-        match self {
-            Self::Conflict => ErrorClass::Conflict,
-            Self::Api(_) | Self::Store(_) => ErrorClass::Transient,
-            Self::Panic(_) => ErrorClass::Panic,
-        }
-    }
-}
-
-/// Looks at a run. A panic is caught, counted and tried again like an error.
-pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
-    let began = Instant::now();
-    shell.health.tick();
+/// Looks at a run.
+pub async fn visit(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
     let metadata = cached.meta();
     let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
     let run = match memory.newest(metadata) {
         Some(run) => run,
         None => match cached.read() {
             Ok(run) => Arc::new(run),
-            Err(error) => {
-                // Nothing of it can be trusted, its status included; the schema refuses such objects, so this one is older than the schema.
-                warn!(namespace = metadata.namespace, run = metadata.name, %error, "a run can't be read and is left alone until it changes");
-                shell.metrics.reconcile_failed(ErrorClass::Terminal);
-                return Ok(Action::await_change());
-            }
+            Err(error) => return Ok(reconcile::unreadable(&shell, "run", metadata, &error)),
         },
     };
     let position = run.status.as_ref().and_then(|status| status.current.as_ref());
@@ -117,10 +71,9 @@ pub async fn reconcile(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Acti
             result => result,
         }
     };
-    let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
+    let result = reconcile::guarded(&shell, visit.instrument(span)).await;
     memory.rest(metadata);
-    shell.metrics.observe_reconcile(began.elapsed());
-    result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
+    result
 }
 
 /// How long a run rests after an error: by itself, without delaying others.
@@ -302,21 +255,4 @@ pub fn forget(shell: &Shell, run: &SoakRun) -> Action {
     shell.memories.forget(&run.uid().unwrap_or_default());
     shell.metrics.forget_run(&run.namespace().unwrap_or_default(), &run.name_any());
     Action::await_change()
-}
-
-/// How a write of a status is counted.
-pub(super) fn outcome<T>(written: &kube::Result<T>) -> StatusWrite {
-    match written {
-        Ok(_) => StatusWrite::Ok,
-        Err(error) if is_conflict(error) => StatusWrite::Conflict,
-        Err(_) => StatusWrite::Error,
-    }
-}
-
-pub(super) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-pub(super) fn api_error(error: kube::Error) -> ReconcileError {
-    if is_conflict(&error) { ReconcileError::Conflict } else { ReconcileError::Api(error) }
 }

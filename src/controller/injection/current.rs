@@ -6,7 +6,7 @@ use kube::{
 };
 
 use super::{
-    super::soakrun::{ReconcileError, api_error},
+    super::reconcile::{ReconcileError, api_error},
     Visit,
 };
 use crate::{

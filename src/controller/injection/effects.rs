@@ -7,7 +7,7 @@ use kube::{Api, Resource, ResourceExt, api::DeleteParams};
 use tracing::info;
 
 use super::{
-    super::soakrun::{ReconcileError, api_error},
+    super::reconcile::{ReconcileError, api_error},
     Visit, write,
 };
 use crate::{

@@ -7,13 +7,12 @@ mod memory;
 mod write;
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{SubsecRound, Utc};
-use futures::{FutureExt, StreamExt, future};
+use futures::{StreamExt, future};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -30,10 +29,12 @@ use crate::{
     api::{FailureInjection, FailureInjectionStatus, names},
     engine::injection::{self, Health, InjectionDecision, InjectionPlan, InjectionSeen},
     faults::{self, InjectionIdentity},
-    telemetry::ErrorClass,
 };
 
-use super::{Shell, conflict, soakrun::ReconcileError};
+use super::{
+    Shell, conflict,
+    reconcile::{self, ReconcileError},
+};
 use effects::Moved;
 use memory::{Memories, Memory};
 
@@ -100,23 +101,16 @@ pub(super) async fn run(
         .reconcile_on(wakes)
         .reconcile_on(on_halt)
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, after_error, Arc::new(context))
+        .run(visit, after_error, Arc::new(context))
         // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
         .for_each(|_| future::ready(()))
         .await;
 }
 
-async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action, ReconcileError> {
-    let began = Instant::now();
-    all.shell.health.tick();
+async fn visit(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action, ReconcileError> {
     let cached = match &guarded.0 {
         Ok(injection) => injection,
-        Err(invalid) => {
-            let metadata = &invalid.metadata;
-            warn!(namespace = metadata.namespace, injection = metadata.name, error = %invalid.error, "an injection can't be read and is left alone until it changes");
-            all.shell.metrics.reconcile_failed(ErrorClass::Terminal);
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return Ok(reconcile::unreadable(&all.shell, "injection", &invalid.metadata, &invalid.error)),
     };
     let metadata = &cached.metadata;
     let memory = all.memories.of(metadata.uid.as_deref().unwrap_or_default());
@@ -131,9 +125,7 @@ async fn reconcile(guarded: Arc<Guarded>, all: Arc<Injections>) -> Result<Action
             result => result,
         }
     };
-    let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
-    all.shell.metrics.observe_reconcile(began.elapsed());
-    result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
+    reconcile::guarded(&all.shell, Box::pin(visit.instrument(span))).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
@@ -216,8 +208,8 @@ impl Visit<'_> {
         let journaled = before.journal.is_empty() && !status.journal.is_empty();
         self.injection.status = Some(status);
         let written = write::status(&self.all.shell.client, &self.injection).await;
-        self.all.shell.metrics.status_written(super::soakrun::outcome(&written));
-        self.injection.metadata = written.map_err(super::soakrun::api_error)?;
+        self.all.shell.metrics.status_written(reconcile::outcome(&written));
+        self.injection.metadata = written.map_err(reconcile::api_error)?;
         self.memory.written(self.injection.clone());
         self.confirmed = true;
         if journaled {

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    super::{perform, soakrun::ReconcileError},
+    super::{perform, reconcile::ReconcileError},
     Visit,
     memory::Task,
 };

@@ -5,13 +5,12 @@ mod memory;
 mod owned;
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use futures::{FutureExt, StreamExt, TryStreamExt, future};
+use futures::{StreamExt, TryStreamExt, future};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PostParams,
@@ -29,10 +28,14 @@ use tracing::{Instrument, info_span, warn};
 use crate::{
     api::{SoakSchedule, SoakScheduleStatus, names},
     engine::schedule::{self, RunSeen, ScheduleDecision, ScheduleSeen},
-    telemetry::{ErrorClass, ScheduleState},
+    telemetry::ScheduleState,
 };
 
-use super::{Shell, cached::CachedRun, soakrun::ReconcileError};
+use super::{
+    Shell,
+    cached::CachedRun,
+    reconcile::{self, ReconcileError},
+};
 use memory::{Memories, Memory, Task};
 
 pub(super) use owned::{Owned, Woken};
@@ -88,30 +91,21 @@ pub(super) async fn run(
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(wakes)
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, after_error, Arc::new(Schedules { shell, owned, memories }))
+        .run(visit, after_error, Arc::new(Schedules { shell, owned, memories }))
         // Errors of a reconcile are told by `after_error`, those of the watch by `changes`.
         .for_each(|_| future::ready(()))
         .await;
 }
 
-async fn reconcile(guarded: Arc<Guarded>, all: Arc<Schedules>) -> Result<Action, ReconcileError> {
-    let began = Instant::now();
-    all.shell.health.tick();
+async fn visit(guarded: Arc<Guarded>, all: Arc<Schedules>) -> Result<Action, ReconcileError> {
     let schedule = match &guarded.0 {
         Ok(schedule) => schedule.clone(),
-        Err(invalid) => {
-            let metadata = &invalid.metadata;
-            warn!(namespace = metadata.namespace, schedule = metadata.name, error = %invalid.error, "a schedule can't be read and is left alone until it changes");
-            all.shell.metrics.reconcile_failed(ErrorClass::Terminal);
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return Ok(reconcile::unreadable(&all.shell, "schedule", &invalid.metadata, &invalid.error)),
     };
     let memory = all.memories.of(&schedule.uid().unwrap_or_default());
     let span = info_span!("schedule", namespace = schedule.metadata.namespace, schedule = schedule.metadata.name);
     let visit = Visit { all: &all, memory: &memory, schedule, found: Vec::new(), accepted: false, written: None }.go();
-    let result = AssertUnwindSafe(visit).catch_unwind().instrument(span).await;
-    all.shell.metrics.observe_reconcile(began.elapsed());
-    result.unwrap_or_else(|panic| Err(ReconcileError::from_panic(panic.as_ref())))
+    reconcile::guarded(&all.shell, visit.instrument(span)).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
@@ -221,7 +215,7 @@ impl Visit<'_> {
     async fn ask_for(&self, name: &str) -> Result<Option<CachedRun>, ReconcileError> {
         let namespace = self.schedule.namespace().unwrap_or_default();
         let runs: Api<CachedRun> = Api::namespaced(self.all.shell.client.clone(), &namespace);
-        runs.get_opt(name).await.map_err(super::soakrun::api_error)
+        runs.get_opt(name).await.map_err(reconcile::api_error)
     }
 
     /// A run, if it is one of this schedule.
@@ -249,12 +243,12 @@ impl Visit<'_> {
         let parameters =
             PostParams { field_manager: Some(names::OPERATOR_FIELD_MANAGER.into()), ..PostParams::default() };
         let written = api.replace_status(&self.schedule.name_any(), &parameters, &self.schedule).await;
-        self.all.shell.metrics.status_written(super::soakrun::outcome(&written));
+        self.all.shell.metrics.status_written(reconcile::outcome(&written));
         match written {
             Ok(stored) => self.schedule.metadata = stored.metadata,
             // It was deleted meanwhile: nothing is made for it any more.
             Err(kube::Error::Api(status)) if status.code == 404 => return Err(ReconcileError::Conflict),
-            Err(error) => return Err(super::soakrun::api_error(error)),
+            Err(error) => return Err(reconcile::api_error(error)),
         }
         self.written = Some(asked);
         Ok(())
