@@ -1,6 +1,6 @@
 //! What an injection's decisions ask for, done within the visit.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures::future::join_all;
 use kube::{Api, Resource, ResourceExt, api::DeleteParams};
@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     super::reconcile::{ReconcileError, api_error},
-    Visit, write,
+    Guarded, Visit, write,
 };
 use crate::{
     api::{FailureInjection, failureinjection::EntryState, names::reason},
@@ -26,6 +26,11 @@ pub(super) enum Moved {
     No,
     /// The injection is gone.
     Gone,
+}
+
+/// Those of the cache that can be read.
+fn injections(all: &[Arc<Guarded>]) -> impl Iterator<Item = &FailureInjection> + Clone {
+    all.iter().filter_map(|it| it.0.as_ref().ok())
 }
 
 fn task(index: usize, inject: bool) -> String {
@@ -185,6 +190,7 @@ impl Visit<'_> {
             Err(message) => return Found::NotYet { reason: reason::TARGET_UNREACHABLE.into(), message },
         };
         let context = self.context(&identity, plan, seed, decided_at, &cluster);
+        let before = self.all.memories.holders(&identity.uid, injections(&self.all.store.state()));
         let found = faults::find(&context).await;
         let Found::Targets { journal, .. } = &found else { return found };
         if self.injection.spec.dry_run {
@@ -196,7 +202,8 @@ impl Visit<'_> {
                 &identity.uid,
                 journal,
                 self.all.settings.guard_rails.max_active,
-                self.all.store.state().iter().filter_map(|it| it.0.as_ref().ok()),
+                &before,
+                injections(&self.all.store.state()),
             )
             .unwrap_or(found)
     }

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::{
-    api::{FailureInjection, failureinjection::JournalEntry, names::reason},
+    api::{FailureInjection, FailureInjectionStatus, failureinjection::JournalEntry, names::reason},
     cluster::{Cluster, object::BRIEF_SECONDS, targets::RemoteLease},
-    engine::injection::{Claim, Found, claims, conflict},
+    engine::injection::{Claim, Found, claims, met},
     faults::HealthWatch,
 };
 
@@ -217,52 +218,40 @@ impl Memories {
         self.0.lock().remove(uid);
     }
 
+    /// What others than `uid` hold. `stored` are all injections as the cache has them.
+    pub(super) fn holders<'a>(&self, uid: &str, stored: impl Iterator<Item = &'a FailureInjection>) -> Vec<Holder> {
+        holders(&self.0.lock(), uid, stored)
+    }
+
     /// Takes hold of what a journal touches, before it is stored: of two that want the same, one has to wait (S8). The answer says
-    /// whom it waits for. `stored` are all injections as the cache has them.
+    /// whom it waits for. `before` are the holders from before the journal was made: of a fault that was undone meanwhile, it may
+    /// have noted what that had made.
     pub(super) fn hold<'a>(
         &self,
         uid: &str,
         journal: &[JournalEntry],
         max_active: usize,
-        stored: impl Iterator<Item = &'a FailureInjection>,
+        before: &[Holder],
+        stored: impl Iterator<Item = &'a FailureInjection> + Clone,
     ) -> Option<Found> {
         let wanted = claims(journal);
         // One lock for all: looking and taking hold are one step.
         let memories = self.0.lock();
-        let others: Vec<&FailureInjection> = stored.filter(|it| it.metadata.uid.as_deref() != Some(uid)).collect();
-        let named: Vec<(String, _)> = others
-            .iter()
-            .filter_map(|it| {
-                let metadata = &it.metadata;
-                let name = format!("{}/{}", metadata.namespace.as_deref()?, metadata.name.as_deref()?);
-                Some((name, it.status.as_ref()?))
-            })
-            .collect();
-        let active = named.iter().filter(|(_, status)| status.phase.is_active()).count();
+        let active = others(uid, stored.clone()).filter(|(_, status)| status.phase.is_active()).count();
         if active >= max_active {
             return Some(Found::NotYet {
                 reason: reason::TOO_MANY_ACTIVE.into(),
                 message: format!("{active} injections are active, and no more may be"),
             });
         }
-        let in_store = conflict(journal, named.iter().map(|(name, status)| (name.as_str(), *status)));
-        if let Some((name, claim)) = in_store {
+        let now = holders(&memories, uid, stored);
+        let held = before.iter().chain(&now).find_map(|holder| Some((holder, met(&wanted, &holder.claims)?)));
+        if let Some((holder, claim)) = held {
+            let part = if claim.part.is_empty() { "the whole object" } else { &claim.part };
             return Some(Found::NotYet {
                 reason: reason::CONFLICT.into(),
-                message: format!(
-                    "injection {name} holds {}",
-                    if claim.part.is_empty() { "the whole object" } else { &claim.part }
-                ),
+                message: format!("{} holds {part}", holder.name),
             });
-        }
-        for (other, memory) in memories.iter().filter(|(other, _)| *other != uid) {
-            let held = &memory.inner.lock().held;
-            if held.iter().any(|held| wanted.iter().any(|wanted| held.meets(wanted))) {
-                return Some(Found::NotYet {
-                    reason: reason::CONFLICT.into(),
-                    message: format!("another injection (uid {other}) holds a field of the same object"),
-                });
-            }
         }
         if let Some(memory) = memories.get(uid) {
             memory.inner.lock().held = wanted;
@@ -271,10 +260,50 @@ impl Memories {
     }
 }
 
+/// Somebody who holds parts of the world.
+pub(super) struct Holder {
+    /// As people are told.
+    name: String,
+    claims: Vec<Claim>,
+}
+
+/// Those of the cache that are active, then those that this process has let begin and the cache does not know of yet.
+fn holders<'a>(
+    memories: &HashMap<String, Arc<Memory>>,
+    uid: &str,
+    stored: impl Iterator<Item = &'a FailureInjection>,
+) -> Vec<Holder> {
+    let active = others(uid, stored).filter(|(_, status)| status.phase.is_active()).map(|(metadata, status)| Holder {
+        name: format!(
+            "injection {}/{}",
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default()
+        ),
+        claims: claims(&status.journal),
+    });
+    let remembered = memories.iter().filter(|(other, _)| *other != uid).map(|(other, memory)| Holder {
+        name: format!("another injection (uid {other})"),
+        claims: memory.inner.lock().held.clone(),
+    });
+    active.chain(remembered).filter(|holder| !holder.claims.is_empty()).collect()
+}
+
+fn others<'a>(
+    uid: &str,
+    stored: impl Iterator<Item = &'a FailureInjection>,
+) -> impl Iterator<Item = (&'a ObjectMeta, &'a FailureInjectionStatus)> {
+    stored
+        .filter(move |it| it.metadata.uid.as_deref() != Some(uid))
+        .filter_map(|it| Some((&it.metadata, it.status.as_ref()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{FailureInjectionSpec, FailureInjectionStatus};
+    use crate::api::{
+        FailureInjectionSpec,
+        failureinjection::{FieldChange, InjectionPhase, Undo},
+    };
 
     #[test]
     fn after_a_conflict_only_what_has_begun_goes_on_without_the_watch() {
@@ -292,6 +321,34 @@ mod tests {
         assert_eq!(memory.newest(&cached).metadata.resource_version.as_deref(), Some("5"));
         assert_eq!(memory.conflicted(version("8", begun)), 2, "in a row");
         assert_eq!(memory.newest(&cached).metadata.resource_version.as_deref(), Some("8"));
+    }
+
+    #[test]
+    fn what_was_held_when_it_was_looked_at_is_looked_at_again() {
+        let undo = |after: &str| {
+            let change = FieldChange { path: "/data/mode".into(), after: Some(after.into()), ..FieldChange::default() };
+            let mut entry = JournalEntry {
+                undo: Undo::Fields { subresource: String::new(), fields: vec![change] },
+                ..JournalEntry::default()
+            };
+            entry.target.uid = "target".into();
+            vec![entry]
+        };
+        let mut first = FailureInjection::new("first", FailureInjectionSpec::default());
+        first.metadata.uid = Some("a".into());
+        let status =
+            |phase| FailureInjectionStatus { phase, journal: undo("bad"), ..FailureInjectionStatus::default() };
+        first.status = Some(status(InjectionPhase::Reverting));
+        let all = Memories::default();
+        let before = all.holders("b", [&first].into_iter());
+        first.status = Some(status(InjectionPhase::Recovered));
+        let hold = |before: &[Holder]| all.hold("b", &undo("worse"), 9, before, [&first].into_iter());
+        let waits = hold(&before);
+        assert!(
+            matches!(&waits, Some(Found::NotYet { message, .. }) if message.ends_with("first holds /data/mode")),
+            "{waits:?}"
+        );
+        assert_eq!(hold(&all.holders("b", [&first].into_iter())), None);
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub fn claims(journal: &[JournalEntry]) -> Vec<Claim> {
     .collect()
 }
 
+/// The first of what is wanted that is held.
+pub fn met<'a>(wanted: &'a [Claim], held: &[Claim]) -> Option<&'a Claim> {
+    wanted.iter().find(|wanted| held.iter().any(|held| held.meets(wanted)))
+}
+
 /// The first of the active injections that holds something that `journal` would touch, with what it is.
 pub fn conflict<'a>(
     journal: &[JournalEntry],
@@ -65,8 +70,7 @@ pub fn conflict<'a>(
         return None;
     }
     others.filter(|(_, status)| status.phase.is_active()).find_map(|(name, status)| {
-        let held = claims(&status.journal);
-        let met = wanted.iter().find(|wanted| held.iter().any(|held| held.meets(wanted)))?;
+        let met = met(&wanted, &claims(&status.journal))?;
         Some((name, met.clone()))
     })
 }
