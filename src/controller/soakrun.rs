@@ -39,11 +39,18 @@ const RELIST: Duration = Duration::from_mins(5);
 pub async fn visit(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, ReconcileError> {
     let metadata = cached.meta();
     let memory = shell.memories.of(metadata.uid.as_deref().unwrap_or_default());
+    let result = reconcile::guarded(&shell, look(&cached, &memory, &shell)).await;
+    memory.rest(metadata);
+    result
+}
+
+async fn look(cached: &CachedRun, memory: &Arc<Memory>, shell: &Arc<Shell>) -> Result<Action, ReconcileError> {
+    let metadata = cached.meta();
     let run = match memory.newest(metadata) {
         Some(run) => run,
         None => match cached.read() {
             Ok(run) => Arc::new(run),
-            Err(error) => return Ok(reconcile::unreadable(&shell, "run", metadata, &error)),
+            Err(error) => return Ok(reconcile::unreadable(shell, "run", metadata, &error)),
         },
     };
     let position = run.status.as_ref().and_then(|status| status.current.as_ref());
@@ -55,25 +62,23 @@ pub async fn visit(cached: Arc<CachedRun>, shell: Arc<Shell>) -> Result<Action, 
         phase = position.and_then(|pass| pass.phases.last()).map_or("", |phase| phase.name.as_str()),
     );
     let visit = async {
-        let (run, plan) = match template::resolve(&shell, run.clone(), &memory, || cached.emptied()).await {
+        let (run, plan) = match template::resolve(shell, run.clone(), memory, || cached.emptied()).await {
             Ok(run) => (run.clone(), shell.plans.get(&run)),
             Err(Unresolved::Wrong(error)) => (run, Err(Arc::new(error))),
             Err(Unresolved::NotYet) => return Ok(Action::requeue(template::AGAIN)),
             Err(Unresolved::Api(error)) => return Err(api_error(error)),
             Err(Unresolved::Store(error)) => return Err(ReconcileError::Store(error)),
         };
-        let visit = Visit { shell: &shell, plan, memory: &memory, run, stored: None, as_of: None, notes: Vec::new() };
+        let visit = Visit { shell, plan, memory, run, stored: None, as_of: None, notes: Vec::new() };
         match visit.go().await {
             Err(ReconcileError::Conflict) => {
                 let take_in = |stored: CachedRun| Some(memory.conflicted(stored.read().ok()?));
-                conflict::look_again(&shell, metadata, take_in).await
+                conflict::look_again(shell, metadata, take_in).await
             }
             result => result,
         }
     };
-    let result = reconcile::guarded(&shell, visit.instrument(span)).await;
-    memory.rest(metadata);
-    result
+    visit.instrument(span).await
 }
 
 /// How long a run rests after an error: by itself, without delaying others.

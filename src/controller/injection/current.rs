@@ -10,8 +10,8 @@ use super::{
     Visit,
 };
 use crate::{
-    api::{FailureInjection, FailureInjectionStatus},
-    engine::injection,
+    api::FailureInjection,
+    engine::injection::{self, Holder},
 };
 
 impl Visit<'_> {
@@ -36,8 +36,8 @@ impl Visit<'_> {
     /// Who came first to a field that the journal holds (S8). Two operators may each have journaled an injection without knowing of
     /// the other's: as of the revision of one's own journal, exactly one of them sees the other.
     pub(super) async fn forestalled(&self) -> Result<Option<String>, ReconcileError> {
-        let journal = self.status().journal;
-        if self.memory.is_cleared() || injection::claims(&journal).is_empty() {
+        let wanted = injection::claims(&self.status().journal);
+        if self.memory.is_cleared() || wanted.is_empty() {
             return Ok(None);
         }
         let version = self.injection.resource_version().unwrap_or_default();
@@ -49,15 +49,9 @@ impl Visit<'_> {
         };
         let all = all.map_err(api_error)?.items;
         let others = all.iter().filter_map(|it| it.0.as_ref().ok()).filter(|it| it.uid() != self.injection.uid());
-        let named: Vec<(String, FailureInjectionStatus)> = others
-            .filter_map(|it| {
-                let name = format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any());
-                Some((name, it.status.clone()?))
-            })
-            .collect();
-        let first = injection::conflict(&journal, named.iter().map(|(name, status)| (name.as_str(), status)));
-        if let Some((name, claim)) = first {
-            return Ok(Some(format!("injection {name} came first to {}", claim.part)));
+        let holders: Vec<Holder> = others.filter_map(Holder::of).collect();
+        if let Some((holder, claim)) = injection::conflict(&wanted, &holders) {
+            return Ok(Some(format!("{} came first to {}", holder.name, claim.part)));
         }
         self.memory.clear();
         Ok(None)

@@ -29,7 +29,7 @@ pub(super) enum Moved {
 }
 
 /// Those of the cache that can be read.
-fn injections(all: &[Arc<Guarded>]) -> impl Iterator<Item = &FailureInjection> + Clone {
+fn injections(all: &[Arc<Guarded>]) -> impl Iterator<Item = &FailureInjection> {
     all.iter().filter_map(|it| it.0.as_ref().ok())
 }
 

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::{
-    api::{FailureInjection, FailureInjectionStatus, failureinjection::JournalEntry, names::reason},
+    api::{FailureInjection, failureinjection::JournalEntry, names::reason},
     cluster::{Cluster, object::BRIEF_SECONDS, targets::RemoteLease},
-    engine::injection::{Claim, Found, claims, met},
+    engine::injection::{Claim, Found, Holder, claims, conflict},
     faults::HealthWatch,
 };
 
@@ -220,7 +219,9 @@ impl Memories {
 
     /// What others than `uid` hold. `stored` are all injections as the cache has them.
     pub(super) fn holders<'a>(&self, uid: &str, stored: impl Iterator<Item = &'a FailureInjection>) -> Vec<Holder> {
-        holders(&self.0.lock(), uid, stored)
+        let mut holders = active(uid, stored);
+        holders.extend(remembered(&self.0.lock(), uid));
+        holders
     }
 
     /// Takes hold of what a journal touches, before it is stored: of two that want the same, one has to wait (S8). The answer says
@@ -232,21 +233,20 @@ impl Memories {
         journal: &[JournalEntry],
         max_active: usize,
         before: &[Holder],
-        stored: impl Iterator<Item = &'a FailureInjection> + Clone,
+        stored: impl Iterator<Item = &'a FailureInjection>,
     ) -> Option<Found> {
         let wanted = claims(journal);
         // One lock for all: looking and taking hold are one step.
         let memories = self.0.lock();
-        let active = others(uid, stored.clone()).filter(|(_, status)| status.phase.is_active()).count();
-        if active >= max_active {
+        let active = active(uid, stored);
+        if active.len() >= max_active {
             return Some(Found::NotYet {
                 reason: reason::TOO_MANY_ACTIVE.into(),
-                message: format!("{active} injections are active, and no more may be"),
+                message: format!("{} injections are active, and no more may be", active.len()),
             });
         }
-        let now = holders(&memories, uid, stored);
-        let held = before.iter().chain(&now).find_map(|holder| Some((holder, met(&wanted, &holder.claims)?)));
-        if let Some((holder, claim)) = held {
+        let remembered = remembered(&memories, uid);
+        if let Some((holder, claim)) = conflict(&wanted, before.iter().chain(&active).chain(&remembered)) {
             let part = if claim.part.is_empty() { "the whole object" } else { &claim.part };
             return Some(Found::NotYet {
                 reason: reason::CONFLICT.into(),
@@ -260,48 +260,26 @@ impl Memories {
     }
 }
 
-/// Somebody who holds parts of the world.
-pub(super) struct Holder {
-    /// As people are told.
-    name: String,
-    claims: Vec<Claim>,
+/// Those of the cache that are active.
+fn active<'a>(uid: &str, stored: impl Iterator<Item = &'a FailureInjection>) -> Vec<Holder> {
+    stored.filter(|it| it.metadata.uid.as_deref() != Some(uid)).filter_map(Holder::of).collect()
 }
 
-/// Those of the cache that are active, then those that this process has let begin and the cache does not know of yet.
-fn holders<'a>(
-    memories: &HashMap<String, Arc<Memory>>,
-    uid: &str,
-    stored: impl Iterator<Item = &'a FailureInjection>,
-) -> Vec<Holder> {
-    let active = others(uid, stored).filter(|(_, status)| status.phase.is_active()).map(|(metadata, status)| Holder {
-        name: format!(
-            "injection {}/{}",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default()
-        ),
-        claims: claims(&status.journal),
-    });
-    let remembered = memories.iter().filter(|(other, _)| *other != uid).map(|(other, memory)| Holder {
+/// Those that this process has let begin; the cache may not know of them yet.
+fn remembered(memories: &HashMap<String, Arc<Memory>>, uid: &str) -> Vec<Holder> {
+    let others = memories.iter().filter(|(other, _)| *other != uid);
+    let holder = |(other, memory): (&String, &Arc<Memory>)| Holder {
         name: format!("another injection (uid {other})"),
         claims: memory.inner.lock().held.clone(),
-    });
-    active.chain(remembered).filter(|holder| !holder.claims.is_empty()).collect()
-}
-
-fn others<'a>(
-    uid: &str,
-    stored: impl Iterator<Item = &'a FailureInjection>,
-) -> impl Iterator<Item = (&'a ObjectMeta, &'a FailureInjectionStatus)> {
-    stored
-        .filter(move |it| it.metadata.uid.as_deref() != Some(uid))
-        .filter_map(|it| Some((&it.metadata, it.status.as_ref()?)))
+    };
+    others.map(holder).filter(|holder| !holder.claims.is_empty()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::{
-        FailureInjectionSpec,
+        FailureInjectionSpec, FailureInjectionStatus,
         failureinjection::{FieldChange, InjectionPhase, Undo},
     };
 

@@ -84,12 +84,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{
-            FailureInjectionStatus,
-            failureinjection::{InjectionPhase, JournalEntry, ObjectRef, Undo},
-        },
+        api::failureinjection::{JournalEntry, ObjectRef, Undo},
         engine::injection::{
-            conflict,
+            Holder, claims, conflict,
             fields::{back, changes_nothing, forward, noted, touched_by_merge, touched_by_operations},
         },
     };
@@ -109,18 +106,14 @@ mod tests {
         let good = json!({"data": {"mode": "good", "size": "1"}});
         let first = json!({"data": {"mode": "bad", "size": "1"}});
         let held = journal(&good, &first, &json!({"data": {"mode": "bad"}}));
-        let active = FailureInjectionStatus {
-            phase: InjectionPhase::Injected,
-            journal: held,
-            ..FailureInjectionStatus::default()
-        };
+        let first_holds = [Holder { name: "first".into(), claims: claims(&held) }];
         let second = json!({"data": {"mode": "bad", "size": "2"}});
-        let wanted = journal(&first, &second, &second);
-        let (whom, claim) = conflict(&wanted, std::iter::once(("first", &active))).unwrap();
-        assert_eq!((whom, claim.part.as_str()), ("first", "/data/mode"));
+        let wanted = claims(&journal(&first, &second, &second));
+        let (whom, claim) = conflict(&wanted, &first_holds).unwrap();
+        assert_eq!((whom.name.as_str(), claim.part.as_str()), ("first", "/data/mode"));
         // One that has nothing in common with it need not wait.
         let other = journal(&first, &json!({"data": {"mode": "bad", "size": "2"}}), &json!({"data": {"size": "2"}}));
-        assert_eq!(conflict(&other, std::iter::once(("first", &active))), None);
+        assert!(conflict(&claims(&other), &first_holds).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which parts of the world an injection holds, so that no two share one (S8).
 
 use crate::api::{
-    FailureInjectionStatus,
+    FailureInjection,
     failureinjection::{JournalEntry, ToxicRef, Undo},
 };
 
@@ -55,23 +55,34 @@ pub fn claims(journal: &[JournalEntry]) -> Vec<Claim> {
     .collect()
 }
 
-/// The first of what is wanted that is held.
-pub fn met<'a>(wanted: &'a [Claim], held: &[Claim]) -> Option<&'a Claim> {
-    wanted.iter().find(|wanted| held.iter().any(|held| held.meets(wanted)))
+/// Somebody who holds parts of the world.
+#[derive(Debug)]
+pub struct Holder {
+    /// As people are told.
+    pub name: String,
+    /// What is held.
+    pub claims: Vec<Claim>,
 }
 
-/// The first of the active injections that holds something that `journal` would touch, with what it is.
-pub fn conflict<'a>(
-    journal: &[JournalEntry],
-    others: impl Iterator<Item = (&'a str, &'a FailureInjectionStatus)>,
-) -> Option<(&'a str, Claim)> {
-    let wanted = claims(journal);
-    if wanted.is_empty() {
-        return None;
+impl Holder {
+    /// An injection that is active; any other holds nothing.
+    pub fn of(injection: &FailureInjection) -> Option<Self> {
+        let status = injection.status.as_ref().filter(|status| status.phase.is_active())?;
+        let metadata = &injection.metadata;
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let name = metadata.name.as_deref().unwrap_or_default();
+        Some(Self { name: format!("injection {namespace}/{name}"), claims: claims(&status.journal) })
     }
-    others.filter(|(_, status)| status.phase.is_active()).find_map(|(name, status)| {
-        let met = met(&wanted, &claims(&status.journal))?;
-        Some((name, met.clone()))
+}
+
+/// The first of the holders that has something of what is wanted, with what it is.
+pub fn conflict<'a>(
+    wanted: &'a [Claim],
+    holders: impl IntoIterator<Item = &'a Holder>,
+) -> Option<(&'a Holder, &'a Claim)> {
+    holders.into_iter().find_map(|holder| {
+        let met = wanted.iter().find(|wanted| holder.claims.iter().any(|held| held.meets(wanted)))?;
+        Some((holder, met))
     })
 }
 

@@ -24,7 +24,7 @@ use crate::api::{
 
 use super::{Note, NoteType, PlanError, text};
 
-pub use claims::{Claim, claims, conflict, met};
+pub use claims::{Claim, Holder, claims, conflict};
 pub use plan::{InjectionPlan, ProbePlan, RecoveryPlan, Share, TargetPlan, choose, draw};
 pub use seen::{EntrySeen, Found, Health, InjectionEffect, InjectionSeen};
 
