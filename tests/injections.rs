@@ -17,6 +17,7 @@ use soak_operator::api::{
     failureinjection::{EntryState, InjectionPhase, Undo},
 };
 use support::{Namespace, Operator, script, wait_for};
+use tokio::task::JoinSet;
 
 /// A namespace that has agreed to injections, with an account that may do what they need.
 async fn place() -> Namespace {
@@ -140,6 +141,32 @@ async fn what_somebody_else_changed_meanwhile_stays() {
         json!({"mode": "theirs", "other": "1", "new": "2"}),
         "only the field that nobody touched went back"
     );
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn who_writes_beside_a_fault_all_the_time_does_not_put_its_undoing_off() {
+    let namespace = place().await;
+    let _operator = operator(&namespace);
+    map(&namespace, "settings").await;
+    inject(&namespace, "patch", break_map("settings", "6s")).await;
+    until(&namespace, "patch", InjectionPhase::Injected).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        let maps = maps(&namespace);
+        writers.spawn(async move {
+            for beat in 0_u64.. {
+                let theirs = Patch::Merge(json!({"data": {"other": format!("{writer} {beat}")}}));
+                maps.patch("settings", &PatchParams::default(), &theirs).await.unwrap();
+            }
+        });
+    }
+    let recovered = until(&namespace, "patch", InjectionPhase::Recovered).await;
+    writers.shutdown().await;
+    let status = recovered.status.unwrap();
+    let late = (status.reverted_at.unwrap() - status.deadline.unwrap()).as_seconds_f64();
+    assert!(late < 10.0, "undone {late} s after its deadline");
+    assert_eq!(mode(&namespace, "settings").await.as_deref(), Some("good"));
     namespace.delete().await;
 }
 

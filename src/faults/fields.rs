@@ -16,12 +16,18 @@ use crate::{
     },
     engine::injection::{
         EntrySeen,
-        fields::{FieldState, back, forward, is_agreement, noted, state, touched_by_merge, touched_by_operations},
+        fields::{
+            FieldState, back, forward, is_agreement, noted, state, touched_by_merge, touched_by_operations, unchanged,
+        },
     },
 };
 
 /// Tries within one call when others write to the object at the same time.
 const TRIES: usize = 5;
+/// So many tries to undo hold for the version that was looked at only. Those that follow test the fields: whoever writes beside
+/// them all the time, a status for instance, can't put the undoing off. Without an answer they lose their effect as
+/// [`WriteMode::Brief`] says.
+const BY_VERSION: usize = 2;
 
 /// The journal entries of a patch: what the server would make of each object, found out by a dry run.
 pub(super) async fn entries(
@@ -78,15 +84,24 @@ async fn look(ctx: &FaultContext<'_>, entry: &JournalEntry) -> Result<Found, Api
     })
 }
 
-/// A patch that the server takes only if the object is as it was looked at.
-async fn write(target: &Target, object: &Value, subresource: &str, operations: Vec<Value>) -> Result<(), ApiFailure> {
-    let mut patch = vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": object["metadata"]["uid"]}),
-        json!({"op": "test", "path": "/metadata/resourceVersion", "value": object["metadata"]["resourceVersion"]}),
-    ];
+/// A patch that the server takes only while the object is the one that was looked at and `tests` hold.
+async fn write(
+    target: &Target,
+    object: &Value,
+    subresource: &str,
+    tests: Vec<Value>,
+    operations: Vec<Value>,
+) -> Result<(), ApiFailure> {
+    let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": object["metadata"]["uid"]})];
+    patch.extend(tests);
     patch.extend(operations);
     let subresource = (!subresource.is_empty()).then_some(subresource);
     target.patch(PatchKind::Json, subresource, &Value::Array(patch), WriteMode::Brief).await.map(drop)
+}
+
+/// A test that nothing was written to the object since it was looked at.
+fn of_version(object: &Value) -> Vec<Value> {
+    vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": object["metadata"]["resourceVersion"]})]
 }
 
 /// A refusal of the tests of [`write`]: the server tells it as one of a patch that can't be applied.
@@ -128,7 +143,7 @@ pub(super) async fn inject(
         if ctx.is_stale() {
             return EntrySeen::Failing { message: "the decision is too old to act on".into() };
         }
-        match write(&target, &object, subresource, forward(fields, &object)).await {
+        match write(&target, &object, subresource, of_version(&object), forward(fields, &object)).await {
             Ok(()) => return injected(String::new()),
             Err(failure) if is_outdated(&failure) => {
                 refused = Some((object["metadata"]["resourceVersion"].clone(), failure));
@@ -146,7 +161,7 @@ pub(super) async fn revert(
     fields: &[FieldChange],
 ) -> EntrySeen {
     let mut last = String::from("it changes all the time");
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
         let (target, object) = match look(ctx, entry).await {
             Ok(Found::Object(target, object)) => (target, object),
             Ok(Found::Gone(message)) => return EntrySeen::Gone { message },
@@ -168,8 +183,10 @@ pub(super) async fn revert(
                 None => EntrySeen::Reverted { message: String::new() },
             };
         }
+        let by_fields = if attempt < BY_VERSION { None } else { unchanged(fields, &operations, &object) };
+        let tests = by_fields.unwrap_or_else(|| of_version(&object));
         // Only what the next look shows counts as undone.
-        match write(&target, &object, subresource, operations).await {
+        match write(&target, &object, subresource, tests, operations).await {
             Ok(()) if crate::switches::without("read-back") => return EntrySeen::Reverted { message: String::new() },
             Ok(()) => {}
             Err(failure) if is_outdated(&failure) => last = failure.message,

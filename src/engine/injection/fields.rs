@@ -161,6 +161,30 @@ pub fn back(changes: &[FieldChange], object: &Value) -> Vec<Value> {
     operations(ours.map(|change| (change.path.as_str(), change.before.as_ref())), object)
 }
 
+/// Tests, as operations of a JSON patch, that hold while what `operations` of [`back`] change is as it is in `object`, whatever
+/// else was written to it. None when only its version can tell: a patch can't test that a field is absent.
+pub fn unchanged(changes: &[FieldChange], operations: &[Value], object: &Value) -> Option<Vec<Value>> {
+    let test = |path: &str| Some(json!({"op": "test", "path": path, "value": object.pointer(path)?}));
+    let items = changes.iter().flat_map(|change| item_names(&change.path, object));
+    let fields = operations.iter().map(|operation| (operation["op"] != "add").then(|| operation["path"].as_str())?);
+    items.map(|path| test(&path)).chain(fields.map(|path| test(path?))).collect()
+}
+
+/// Where the names of the items are that a path goes through.
+fn item_names(path: &str, object: &Value) -> Vec<String> {
+    let mut place = String::new();
+    let mut names = Vec::new();
+    for segment in segments(path) {
+        place = format!("{place}/{segment}");
+        if segment.starts_with("name=")
+            && let Some(pointer) = resolve(&place, object)
+        {
+            names.push(format!("{pointer}/name"));
+        }
+    }
+    names
+}
+
 fn operations<'a>(wanted: impl Iterator<Item = (&'a str, Option<&'a Value>)>, object: &Value) -> Vec<Value> {
     // The operations are tried on a copy, so that a parent that one of them made is there for the next.
     let mut copy = object.clone();
@@ -350,6 +374,45 @@ mod tests {
         assert_eq!(alone, deployment());
         apply(&back(&changes, &shared), &mut shared);
         assert_eq!(shared["metadata"]["annotations"], json!({"theirs": "2"}));
+    }
+
+    fn is_taken(tests: &[Value], object: &Value) -> bool {
+        let patch: json_patch::Patch = serde_json::from_value(json!(tests)).unwrap();
+        json_patch::patch(&mut object.clone(), &patch).is_ok()
+    }
+
+    #[test]
+    fn the_tests_of_an_undo_hold_until_somebody_touches_what_it_changes() {
+        let mut after = deployment();
+        after["spec"]["replicas"] = json!(0);
+        after["spec"]["template"]["spec"]["containers"][1]["image"] = json!("none");
+        after["metadata"]["annotations"] = json!({"ours": "1"});
+        let changes = differences(&deployment(), &after, &everything());
+        let tests = unchanged(&changes, &back(&changes, &after), &after).unwrap();
+        let held = |change: &dyn Fn(&mut Value)| {
+            let mut now = after.clone();
+            change(&mut now);
+            is_taken(&tests, &now)
+        };
+        assert!(held(&|now| {
+            now["metadata"]["resourceVersion"] = json!("3");
+            now["status"] = json!({"replicas": 2});
+        }));
+        assert!(!held(&|now| now["spec"]["replicas"] = json!(7)));
+        assert!(
+            !held(&|now| now["metadata"]["annotations"]["theirs"] = json!("2")),
+            "the map would go with theirs in it"
+        );
+        let renamed = |now: &mut Value| now["spec"]["template"]["spec"]["containers"][1]["name"] = json!("new");
+        assert!(!held(&renamed), "the place of an item is another item's by now");
+    }
+
+    #[test]
+    fn that_a_field_is_absent_can_not_be_tested() {
+        let mut after = deployment();
+        after["spec"].as_object_mut().unwrap().remove("replicas");
+        let changes = differences(&deployment(), &after, &everything());
+        assert_eq!(unchanged(&changes, &back(&changes, &after), &after), None);
     }
 
     fn tree() -> impl Strategy<Value = Value> {
