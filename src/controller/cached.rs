@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use parking_lot::Mutex;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
 use crate::{
@@ -75,22 +75,55 @@ struct Scheduled {
 struct Received {
     metadata: ReadMetadata,
     #[serde(default)]
-    spec: Value,
+    spec: Text,
     #[serde(default)]
-    status: Value,
+    status: Text,
+}
+
+/// A value as its JSON, whatever it is. No tree is made of it in between: each write of a status comes back by the watch.
+struct Text(Arc<str>);
+
+impl Default for Text {
+    fn default() -> Self {
+        Self("null".into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = Vec::new();
+        serde_transcode::transcode(deserializer, &mut serde_json::Serializer::new(&mut text))
+            .map_err(D::Error::custom)?;
+        String::from_utf8(text).map(|text| Self(text.into())).map_err(D::Error::custom)
+    }
+}
+
+/// What is read of a spec or a status at once. What has another form counts as absent.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Peek {
+    phase: Value,
+    finished_at: Value,
+    abort: Value,
+}
+
+impl Text {
+    fn peek(&self) -> Peek {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
 }
 
 impl From<Received> for CachedRun {
     fn from(Received { metadata, spec, status }: Received) -> Self {
-        let phase = RunPhase::deserialize(&status["phase"]).unwrap_or_default();
-        let schedule = Scheduled::of(&metadata, &spec, &status).map(Box::new);
-        let (spec, status) = (spec.to_string().into(), status.to_string().into());
-        Self { metadata: metadata.into(), spec, status, phase, schedule }
+        let peek = status.peek();
+        let phase = RunPhase::deserialize(&peek.phase).unwrap_or_default();
+        let schedule = Scheduled::of(&metadata, &spec, &peek).map(Box::new);
+        Self { metadata: metadata.into(), spec: spec.0, status: status.0, phase, schedule }
     }
 }
 
 impl Scheduled {
-    fn of(metadata: &ReadMetadata, spec: &Value, status: &Value) -> Option<Self> {
+    fn of(metadata: &ReadMetadata, spec: &Text, status: &Peek) -> Option<Self> {
         let kind = SoakSchedule::kind(&());
         let group = |it: &&OwnerReference| it.api_version.split('/').next() == Some(&*SoakSchedule::group(&()));
         let mut owners = metadata.owner_references.iter().filter(|it| it.controller == Some(true) && it.kind == kind);
@@ -99,8 +132,8 @@ impl Scheduled {
             name: owner.name.clone(),
             uid: owner.uid.clone(),
             tick: metadata.annotations.scheduled_at.as_ref().and_then(|at| at.parse().ok()),
-            finished_at: status["finishedAt"].as_str().and_then(|at| at.parse().ok()),
-            aborting: spec["abort"] == true,
+            finished_at: status.finished_at.as_str().and_then(|at| at.parse().ok()),
+            aborting: spec.peek().abort == true,
         })
     }
 }
