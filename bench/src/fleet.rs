@@ -9,7 +9,7 @@ use crate::{
     Options,
     cluster::{Cluster, Namespace, each},
     figures::number,
-    operator::Operator,
+    operator::{Operator, SCRAPE},
 };
 
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -49,7 +49,7 @@ impl Fleet {
         .await?;
         eprintln!("{runs} runs are made");
         let mut operator = Operator::start(&options.operator, &cluster.kubeconfig, &namespace.name)?;
-        operator.until_metric("soak_runs{phase=\"Running\"}", number(runs), PATIENCE).await?;
+        operator.until_metric("soak_runs{phase=\"Running\"}", number(runs), SCRAPE, PATIENCE).await?;
         eprintln!("{runs} runs are live after {:.1} s", operator.started.elapsed().as_secs_f64());
         Ok(Self { namespace, operator })
     }

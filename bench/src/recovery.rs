@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const PROBES: usize = 100;
 /// What is written after all runs were picked up would be a repetition.
 const SETTLE: Duration = Duration::from_secs(5);
+/// Between two looks at whether all were picked up.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Measures.
 pub async fn measure(cluster: &Cluster, options: &Options) -> Result<Figures> {
@@ -48,7 +50,7 @@ pub async fn measure(cluster: &Cluster, options: &Options) -> Result<Figures> {
             missing.remove(name_of(&change["object"]).as_str());
         }
     }
-    operator.until_metric("soak_reconcile_duration_seconds_count", number(options.runs), PATIENCE).await?;
+    operator.until_metric("soak_reconcile_duration_seconds_count", number(options.runs), LOOK, PATIENCE).await?;
     figures.tell("runs", options.runs);
     figures.at_most("seconds", operator.started.elapsed().as_secs_f64(), 10.0);
     tokio::time::sleep(SETTLE).await;

@@ -9,7 +9,7 @@ use crate::{
     Options,
     cluster::{CLIENTS, Cluster, Namespace, each},
     figures::{Figures, number},
-    operator::Operator,
+    operator::{Operator, SCRAPE},
 };
 
 /// Runs in the two rounds.
@@ -37,7 +37,7 @@ pub async fn measure(cluster: &Cluster, options: &Options) -> Result<Figures> {
         eprintln!("{runs} runs of {STEPS} podless steps");
         let mut operator = Operator::start(&options.operator, &cluster.kubeconfig, &namespace.name)?;
         let began = chrono::Utc::now();
-        operator.until_metric("soak_runs{phase=\"Succeeded\"}", number(runs), PATIENCE).await?;
+        operator.until_metric("soak_runs{phase=\"Succeeded\"}", number(runs), SCRAPE, PATIENCE).await?;
         let (cpu, resident) = (operator.cpu()?, operator.resident_megabytes()?);
         operator.kill()?;
         let (seconds, status) = outcome(&namespace, began).await?;
