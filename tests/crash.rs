@@ -17,12 +17,8 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use soak_operator::api::{
-    SoakRun,
-    names::label,
-    status::{RunPhase, StepStatus},
-};
-use support::{Namespace, Operator, script, wait_for};
+use soak_operator::api::{SoakRun, names::label, status::RunPhase};
+use support::{Namespace, Operator, is_running, script, step, wait_for};
 use tokio::task::JoinHandle;
 
 /// Attempt of the run, cycle, phase, step.
@@ -139,15 +135,6 @@ fn text_of_log(step: &Value) -> &str {
     step["log"]["text"].as_str().unwrap_or_default()
 }
 
-fn step<'a>(run: &'a SoakRun, name: &str) -> Option<&'a StepStatus> {
-    let pass = run.status.as_ref()?.current.as_ref()?;
-    pass.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.name == name)
-}
-
-fn runs(run: &SoakRun, name: &str) -> bool {
-    step(run, name).is_some_and(|step| step.running_at.is_some() && step.finished_at.is_none())
-}
-
 /// How long the operator stays away.
 #[derive(Clone, Copy)]
 enum Away {
@@ -183,12 +170,12 @@ async fn killed(name: &str, away: Away, moment: impl Fn(&SoakRun) -> bool) {
 
 #[tokio::test]
 async fn a_crash_in_the_setup() {
-    killed("setup", Away::Briefly, |run| runs(run, "prepare")).await;
+    killed("setup", Away::Briefly, |run| is_running(run, "prepare")).await;
 }
 
 #[tokio::test]
 async fn a_crash_in_the_first_phase_while_its_step_ends() {
-    killed("first", Away::UntilPodsEnd, |run| runs(run, "one")).await;
+    killed("first", Away::UntilPodsEnd, |run| is_running(run, "one")).await;
 }
 
 #[tokio::test]
@@ -198,7 +185,7 @@ async fn a_crash_as_soon_as_an_intent_is_written() {
 
 #[tokio::test]
 async fn a_crash_beside_a_background_step() {
-    killed("background", Away::UntilPodsEnd, |run| runs(run, "load") && runs(run, "before")).await;
+    killed("background", Away::UntilPodsEnd, |run| is_running(run, "load") && is_running(run, "before")).await;
 }
 
 #[tokio::test]
@@ -208,7 +195,7 @@ async fn a_crash_while_a_background_step_is_stopped() {
 
 #[tokio::test]
 async fn a_crash_in_a_parallel_group() {
-    killed("group", Away::UntilPodsEnd, |run| runs(run, "group/left") && runs(run, "group/right")).await;
+    killed("group", Away::UntilPodsEnd, |run| is_running(run, "group/left") && is_running(run, "group/right")).await;
 }
 
 #[tokio::test]
@@ -219,7 +206,7 @@ async fn a_crash_in_the_cooldown() {
 
 #[tokio::test]
 async fn a_crash_in_the_cleanup() {
-    killed("cleanup", Away::UntilPodsEnd, |run| runs(run, "tidy")).await;
+    killed("cleanup", Away::UntilPodsEnd, |run| is_running(run, "tidy")).await;
 }
 
 #[tokio::test]
@@ -279,7 +266,7 @@ async fn a_step_runs_out_of_time_while_the_operator_is_down() {
     namespace
         .run("late", json!({"phases": [{"name": "work", "steps": [{"name": "hang", "timeout": "4s", "pod": hang}]}]}))
         .await;
-    namespace.until("late", "ran its step", |run| runs(run, "hang")).await;
+    namespace.until("late", "ran its step", |run| is_running(run, "hang")).await;
     operator.kill();
     wait_for("the pod's end by its own deadline", || async {
         let pods = namespace.pods().list(&kube::api::ListParams::default()).await.ok()?;

@@ -10,14 +10,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 use soak_operator::api::{SoakRun, names::reason, status::RunPhase};
-use support::{Namespace, Operator, wait_for};
+use support::{Namespace, Operator, phase, wait_for};
 
 fn spec(seconds: u32) -> Value {
     json!({"exclusive": {"key": "hubs"}, "phases": [{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": format!("{seconds}s")}}]}]})
-}
-
-fn phase(run: &SoakRun) -> RunPhase {
-    run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase)
 }
 
 fn waits_for(run: &SoakRun, holder: &str) -> bool {

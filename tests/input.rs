@@ -10,11 +10,8 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
-use soak_operator::api::{
-    ConditionStatus, SoakRun, condition,
-    status::{RunPhase, StepStatus},
-};
-use support::{Namespace, Operator, is_condition, script, wait_for};
+use soak_operator::api::{ConditionStatus, SoakRun, condition, status::RunPhase};
+use support::{Namespace, Operator, is_condition, script, step, wait_for};
 
 #[expect(clippy::needless_pass_by_value, reason = "it is always a literal")]
 fn phases(steps: Value) -> Value {
@@ -28,11 +25,6 @@ fn wait(kind: &str, name: &str, until: &str) -> Value {
 fn message(run: &SoakRun, type_: &str) -> String {
     let conditions = run.status.iter().flat_map(|it| &it.conditions).cloned().collect::<Vec<_>>();
     condition::find(&conditions, type_).map(|it| it.message.clone()).unwrap_or_default()
-}
-
-fn step<'a>(run: &'a SoakRun, name: &str) -> Option<&'a StepStatus> {
-    let pass = run.status.as_ref()?.current.as_ref()?;
-    pass.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.name == name)
 }
 
 #[tokio::test]

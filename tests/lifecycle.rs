@@ -17,28 +17,15 @@ use serde_json::{Value, json};
 use soak_operator::api::{
     ConditionStatus, SoakRun,
     names::label,
-    status::{RunPhase, StepState, StepStatus},
+    status::{RunPhase, StepState},
 };
-use support::{Namespace, Operator, is_condition, kubeconfig, script, wait_for};
+use support::{Namespace, Operator, is_condition, is_running, kubeconfig, phase, script, step, wait_for};
 
 /// A moment of a run.
 type Moment = fn(&SoakRun) -> bool;
 
 /// How long a test looks on to see that nothing happens.
 const LOOK: Duration = Duration::from_secs(2);
-
-fn phase(run: &SoakRun) -> RunPhase {
-    run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase)
-}
-
-fn step<'a>(run: &'a SoakRun, name: &str) -> Option<&'a StepStatus> {
-    let pass = run.status.as_ref()?.current.as_ref()?;
-    pass.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.name == name)
-}
-
-fn runs(run: &SoakRun, name: &str) -> bool {
-    step(run, name).is_some_and(|step| step.running_at.is_some() && step.finished_at.is_none())
-}
 
 /// A step that can be asked to stop.
 fn busy(seconds: u32) -> Value {
@@ -69,10 +56,10 @@ fn long(name: &str) -> Value {
 /// Each phase that a run can be met in, by the name of a run that is met there.
 fn moments() -> [(&'static str, Moment); 4] {
     [
-        ("setup", |run| runs(run, "prepare")),
-        ("running", |run| runs(run, "load") && runs(run, "one")),
+        ("setup", |run| is_running(run, "prepare")),
+        ("running", |run| is_running(run, "load") && is_running(run, "one")),
         ("cooldown", |run| phase(run) == RunPhase::CoolingDown),
-        ("cleanup", |run| runs(run, "tidy")),
+        ("cleanup", |run| is_running(run, "tidy")),
     ]
 }
 
@@ -118,7 +105,7 @@ async fn no_step_begins_while_a_run_is_suspended() {
             ]}]}),
         )
         .await;
-    namespace.until("held", "ran its first step", |run| runs(run, "one")).await;
+    namespace.until("held", "ran its first step", |run| is_running(run, "one")).await;
     namespace.patch_run("held", json!({"suspend": true})).await;
     let one_has_ended = |run: &SoakRun| {
         step(run, "one").is_some_and(|step| step.state == StepState::Succeeded)
@@ -212,7 +199,7 @@ async fn a_foreground_deletion_ends_without_a_cleanup_that_could_not_run() {
     let namespace = namespace("delete").await;
     let _operator = Operator::start(&namespace);
     namespace.run("fore", long("running")).await;
-    namespace.until("fore", "ran", |run| runs(run, "load") && runs(run, "one")).await;
+    namespace.until("fore", "ran", |run| is_running(run, "load") && is_running(run, "one")).await;
     namespace.runs().delete("fore", &DeleteParams::foreground()).await.unwrap();
     is_gone(&namespace, "fore").await;
     pods_are_gone(&namespace, "fore").await;

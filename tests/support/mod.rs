@@ -19,7 +19,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use soak_operator::api::{ConditionStatus, SoakRun, condition};
+use soak_operator::api::{
+    ConditionStatus, SoakRun, condition,
+    status::{RunPhase, StepStatus},
+};
 
 /// The longest that a test waits for anything. On a machine with much else to do a pod takes twenty times as long.
 pub const PATIENCE: Duration = Duration::from_mins(5);
@@ -178,6 +181,22 @@ impl Namespace {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         let _ = namespaces.delete(&self.name, &kube::api::DeleteParams::background()).await;
     }
+}
+
+/// Where a run is.
+pub fn phase(run: &SoakRun) -> RunPhase {
+    run.status.as_ref().map_or(RunPhase::Pending, |status| status.phase)
+}
+
+/// A step of the section or cycle that a run is in.
+pub fn step<'a>(run: &'a SoakRun, name: &str) -> Option<&'a StepStatus> {
+    let pass = run.status.as_ref()?.current.as_ref()?;
+    pass.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.name == name)
+}
+
+/// Whether a step runs: its container does, if it has one.
+pub fn is_running(run: &SoakRun, name: &str) -> bool {
+    step(run, name).is_some_and(|step| step.running_at.is_some() && step.finished_at.is_none())
 }
 
 /// Whether a condition of a run has that status.

@@ -120,7 +120,7 @@ fn binaries() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(workspace::root().join("tests")).context("tests/ can't be read")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|it| it == "rs") {
+        if path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").is_file() {
             names.extend(path.file_stem().map(|it| it.to_string_lossy().into_owned()));
         }
     }
