@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 /// Clients at the same time, as in the limits that the benches measure.
 pub const CLIENTS: usize = 32;
 const RUNS: &str = "soakruns";
+/// How long the deletion of all objects of a resource may take.
+const EMPTY_PATIENCE: Duration = Duration::from_mins(5);
 
 /// The cluster, and the namespaces that the bench has made in it.
 pub struct Cluster {
@@ -87,8 +89,8 @@ impl Cluster {
                 async move { namespace.patch(RUNS, &run, &free).await }
             })
             .await?;
-            call(&self.client, Method::DELETE, &namespace.path(RUNS), None).await?;
-            call(&self.client, Method::DELETE, &namespace.path("configmaps"), None).await?;
+            namespace.empty(RUNS).await?;
+            namespace.empty("configmaps").await?;
             call(&self.client, Method::DELETE, &format!("/api/v1/namespaces/{name}"), None).await?;
         }
         Ok(())
@@ -100,6 +102,21 @@ impl Namespace {
     pub fn path(&self, resource: &str) -> String {
         let group = if resource == RUNS { "/apis/soak.dev/v1alpha1" } else { "/api/v1" };
         format!("{group}/namespaces/{}/{resource}", self.name)
+    }
+
+    /// Deletes all objects of a resource. The server gives up after a minute, which ten thousand objects take longer than: it is asked
+    /// again for what is left.
+    async fn empty(&self, resource: &str) -> Result<()> {
+        let end = Instant::now() + EMPTY_PATIENCE;
+        loop {
+            match call(&self.client, Method::DELETE, &self.path(resource), None).await {
+                Err(error) if Instant::now() < end => {
+                    eprintln!("  {resource} are deleted further: {error:#}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     /// Creates an object.

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{cluster, kubectl::Kubectl, operator, operator_image, tools, workspace};
@@ -62,10 +62,17 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         None
     };
-    let mut lines = Vec::new();
+    let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for name in names {
         eprintln!("== {name}");
-        let line = measure(name, cluster.as_ref(), options).with_context(|| format!("bench {name}"))?;
+        let line = match measure(name, cluster.as_ref(), options) {
+            Ok(line) => line,
+            Err(error) => {
+                eprintln!("  failed: {error:#}");
+                failed.push(name);
+                continue;
+            }
+        };
         for missed in line["missed"].as_array().into_iter().flatten() {
             eprintln!("  missed: {}", missed.as_str().unwrap_or_default());
         }
@@ -76,6 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     // One bench: its own line. All: a line of lines.
     println!("{}", if lines.len() == 1 { lines.remove(0) } else { Value::Array(lines) });
+    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 
