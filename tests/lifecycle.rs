@@ -3,11 +3,15 @@
 
 mod support;
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Pod},
+    core::v1::{self as k8s, ConfigMap, Pod},
     events::v1::Event,
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, ResourceExt,
@@ -23,6 +27,9 @@ use support::{Namespace, Operator, is_condition, is_running, kubeconfig, phase, 
 
 /// A moment of a run.
 type Moment = fn(&SoakRun) -> bool;
+
+/// After so long a run gives up what it may not delete.
+const RELEASE_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a test looks on to see that nothing happens.
 const LOOK: Duration = Duration::from_secs(2);
@@ -171,6 +178,27 @@ async fn a_deleted_run_cleans_up_and_disappears_in_every_phase() {
     };
     futures::future::join_all(moments().map(delete)).await;
     namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_namespace_does_not_wait_for_a_run_that_may_not_delete_what_it_made() {
+    let namespace = namespace("going").await;
+    let _operator = Operator::start(&namespace);
+    let made = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made"}});
+    let steps = json!([
+        {"name": "made", "apply": {"deleteAfter": "Run", "manifest": made}},
+        {"name": "long", "sleep": {"duration": "1h"}},
+    ]);
+    namespace.run("holds", json!({"phases": [{"name": "work", "steps": steps}]})).await;
+    namespace.until("holds", "made it", |run| step(run, "long").is_some_and(|it| it.state == StepState::Active)).await;
+    // The rights go with the namespace, sometimes before what they are for.
+    let bindings: Api<RoleBinding> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    bindings.delete("soak-maps", &DeleteParams::default()).await.unwrap();
+    let (namespaces, name) = (Api::<k8s::Namespace>::all(namespace.client.clone()), namespace.name.clone());
+    let began = Instant::now();
+    namespace.delete().await;
+    wait_for("the namespace to go", || async { namespaces.get_opt(&name).await.ok()?.is_none().then_some(()) }).await;
+    assert!(began.elapsed() < RELEASE_LIMIT, "the run was let go when it had given its object up");
 }
 
 #[tokio::test]

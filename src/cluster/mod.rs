@@ -22,7 +22,8 @@ pub use follow::{WATCH_SECONDS, pauses};
 
 use std::sync::Arc;
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 
 use self::{
     access::Right,
@@ -93,6 +94,16 @@ impl Cluster {
             accounts: Arc::default(),
             tenants,
             remote: false,
+        }
+    }
+
+    /// Whether a namespace is gone or being deleted, as far as that can be found out. Asked as the operator: an account's own
+    /// rights go with the namespace.
+    pub async fn namespace_is_going(&self, name: &str) -> bool {
+        let namespaces: Api<Namespace> = Api::all(self.tenants.operator().clone());
+        match namespaces.get_metadata_opt(name).await {
+            Ok(namespace) => namespace.is_none_or(|it| it.metadata.deletion_timestamp.is_some()),
+            Err(_) => false,
         }
     }
 

@@ -201,13 +201,9 @@ impl FaultContext<'_> {
         self.open_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Whether a namespace is gone or being deleted. Asked as the operator: the account's own rights go with the namespace.
+    /// See [`Cluster::namespace_is_going`].
     pub(crate) async fn namespace_is_going(&self, name: &str) -> bool {
-        let namespaces: Api<Namespace> = Api::all(self.cluster.tenants.operator().clone());
-        match namespaces.get_opt(name).await {
-            Ok(namespace) => namespace.is_none_or(|it| it.metadata.deletion_timestamp.is_some()),
-            Err(_) => false,
-        }
+        self.cluster.namespace_is_going(name).await
     }
 
     /// Whether the guard rails let anything in that namespace be touched; an empty name stands for what is in none.

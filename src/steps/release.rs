@@ -22,7 +22,7 @@ use crate::{
 /// What came of letting an object go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// It is gone, or was never there.
+    /// It is gone, was never there, or goes with its namespace.
     Gone,
     /// It is there, but this run did not create it, or a later attempt or cycle of it did: it is left as it is.
     NotOurs,
@@ -73,7 +73,7 @@ pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject, st
     let object = match target.get().await {
         Ok(Some(object)) => object,
         Ok(None) => return Released::Gone,
-        Err(failure) => return failing(failure),
+        Err(failure) => return refused(cluster, &target, failure).await,
     };
     let meta = object.meta();
     if meta.annotations.as_ref().and_then(|annotations| annotations.get(label::CREATED_BY)) != Some(&run.uid) {
@@ -94,7 +94,17 @@ pub async fn release(cluster: &Cluster, run: &RunIdentity, held: &HeldObject, st
     }
     match target.delete_exactly(uid(&object), None).await {
         Ok(()) => Released::Deleting { message: format!("{} is being deleted", target.title()) },
-        Err(failure) => failing(failure),
+        Err(failure) => refused(cluster, &target, failure).await,
+    }
+}
+
+/// In a namespace that is being deleted the account's rights go first, and the object goes with the namespace.
+async fn refused(cluster: &Cluster, target: &Target, failure: ApiFailure) -> Released {
+    match failing(failure) {
+        Released::Denied { .. } if target.kind.namespaced && cluster.namespace_is_going(&target.namespace).await => {
+            Released::Gone
+        }
+        other => other,
     }
 }
 
