@@ -13,6 +13,7 @@ use kube::Resource;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
+use serde_transcode::Transcoder;
 
 use crate::{
     api::{SoakRun, SoakSchedule, status::RunPhase},
@@ -91,10 +92,8 @@ impl Default for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut text = Vec::new();
-        serde_transcode::transcode(deserializer, &mut serde_json::Serializer::new(&mut text))
-            .map_err(D::Error::custom)?;
-        String::from_utf8(text).map(|text| Self(text.into())).map_err(D::Error::custom)
+        let text = serde_json::to_string(&Transcoder::new(deserializer)).map_err(D::Error::custom)?;
+        Ok(Self(text.into()))
     }
 }
 

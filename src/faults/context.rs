@@ -201,11 +201,6 @@ impl FaultContext<'_> {
         self.open_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// See [`Cluster::namespace_is_going`].
-    pub(crate) async fn namespace_is_going(&self, name: &str) -> bool {
-        self.cluster.namespace_is_going(name).await
-    }
-
     /// Whether the guard rails let anything in that namespace be touched; an empty name stands for what is in none.
     pub(crate) async fn may_touch(&self, namespace: &str) -> Result<(), Refusal> {
         let rails = &self.settings.guard_rails;

@@ -352,7 +352,7 @@ async fn target_is_gone(ctx: &FaultContext<'_>, entry: &JournalEntry) -> Option<
         Ok(Some(pod)) if pod.uid().as_deref() == Some(&entry.target.uid) => None,
         Ok(_) => Some(format!("{} is gone", entry.target.title())),
         // The account's rights go with the namespace.
-        Err(_) if ctx.namespace_is_going(&entry.target.namespace).await => {
+        Err(_) if ctx.cluster.namespace_is_going(&entry.target.namespace).await => {
             Some(format!("namespace {} is being deleted", entry.target.namespace))
         }
         Err(_) => None,

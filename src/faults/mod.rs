@@ -186,7 +186,10 @@ pub(crate) fn not_injected(failure: &ApiFailure) -> EntrySeen {
 /// What a failed call means for undoing: it is tried until it works, except where the target goes with its namespace anyway.
 pub(crate) async fn not_reverted(ctx: &FaultContext<'_>, target: &ObjectRef, failure: &ApiFailure) -> EntrySeen {
     let lost_right = matches!(failure.class, Class::Forbidden | Class::ImpersonationDenied | Class::NotFound);
-    if lost_right && target.namespace == ctx.injection.namespace && ctx.namespace_is_going(&target.namespace).await {
+    if lost_right
+        && target.namespace == ctx.injection.namespace
+        && ctx.cluster.namespace_is_going(&target.namespace).await
+    {
         return EntrySeen::Gone {
             message: format!("namespace {} is being deleted, and it goes with it", target.namespace),
         };

@@ -36,7 +36,7 @@ pub(super) async fn revert(ctx: &FaultContext<'_>, entry: &JournalEntry, manifes
             EntrySeen::Failing { message: "a call that would delete it may still be under way".into() }
         }
         Ok(Some(_)) => EntrySeen::Reverted { message: "it was not deleted".into() },
-        Ok(None) if ctx.namespace_is_going(&target.namespace).await && target.kind.namespaced => {
+        Ok(None) if ctx.cluster.namespace_is_going(&target.namespace).await && target.kind.namespaced => {
             EntrySeen::Gone { message: format!("namespace {} is being deleted", target.namespace) }
         }
         Ok(None) => match target.create(manifest, WriteMode::Brief).await {

@@ -1,16 +1,11 @@
 //! The cluster that an injection hits: the operator's own, or one that it brings a kubeconfig for.
 
-use std::time::Instant;
-
 use tracing::warn;
 
 use super::Visit;
 use crate::{
     cluster::{Cluster, targets::KubeconfigAt},
-    engine::{
-        PlanError,
-        injection::{EntrySeen, InjectionPlan},
-    },
+    engine::injection::EntrySeen,
     faults::InjectionIdentity,
 };
 
@@ -29,16 +24,9 @@ impl Visit<'_> {
 
     /// What becomes of entries whose cluster can't be asked: they are tried again, unless the credentials went with the namespace and
     /// will never come back.
-    pub(super) async fn without_cluster(
-        &self,
-        identity: &InjectionIdentity,
-        plan: &Result<InjectionPlan, PlanError>,
-        seed: &str,
-        message: &str,
-    ) -> EntrySeen {
-        let clusters = &self.all.shell.clusters;
-        let own = self.context(identity, plan, seed, Instant::now(), clusters.own());
-        if self.injection.metadata.deletion_timestamp.is_some() && own.namespace_is_going(&identity.namespace).await {
+    pub(super) async fn without_cluster(&self, namespace: &str, message: &str) -> EntrySeen {
+        let own = self.all.shell.clusters.own();
+        if self.injection.metadata.deletion_timestamp.is_some() && own.namespace_is_going(namespace).await {
             warn!(message, "a fault is left on its cluster");
             let message = format!("left as it is, because the credentials go with the namespace: {message}");
             return EntrySeen::Gone { message };

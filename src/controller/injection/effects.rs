@@ -116,7 +116,7 @@ impl Visit<'_> {
         let undoes = entries.iter().any(|(_, inject)| !inject);
         let cluster = self.cluster(&identity, undoes);
         let lost = match &cluster {
-            Err(message) => Some(self.without_cluster(&identity, plan, seed, message).await),
+            Err(message) => Some(self.without_cluster(&identity.namespace, message).await),
             Ok(_) => None,
         };
         let due = entries.into_iter().filter(|(index, inject)| !self.memory.rests(&task(*index, *inject)));
