@@ -249,13 +249,7 @@ async fn a_run_that_waits_for_a_right_is_aborted_or_goes_on_when_it_comes() {
     }
     namespace.patch_run("aborted", json!({"abort": true})).await;
     assert_eq!(phase(&namespace.ended("aborted").await), RunPhase::Aborted);
-    namespace
-        .apply(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "bare"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "soak-pods"},
-            "subjects": [{"kind": "ServiceAccount", "name": "bare", "namespace": namespace.name}],
-        }))
-        .await;
+    namespace.bind("bare", "soak-pods", "bare").await;
     assert_eq!(phase(&namespace.ended("patient").await), RunPhase::Succeeded);
     namespace.delete().await;
 }

@@ -42,19 +42,8 @@ async fn namespace() -> Namespace {
     namespace
         .allow("maps", json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]))
         .await;
-    let group = "rbac.authorization.k8s.io";
     let rules = json!([{"apiGroups": ["soak.dev"], "resources": ["soakruns"], "verbs": ["create", "patch", "delete"]}]);
-    for object in [
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "scheduler"}}),
-        json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "scheduler"}, "rules": rules}),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "scheduler"},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "scheduler"},
-            "subjects": [{"kind": "ServiceAccount", "name": "scheduler", "namespace": namespace.name}],
-        }),
-    ] {
-        namespace.apply(object).await;
-    }
+    namespace.account("scheduler", rules).await;
     namespace
 }
 
@@ -247,14 +236,7 @@ async fn what_is_wrong_is_told_at_once_and_harms_nobody_else() {
     assert!(names(&namespace).await.is_empty(), "to be tried is not to be made");
 
     // Rights come without a change of the schedule.
-    let group = "rbac.authorization.k8s.io";
-    namespace
-        .apply(json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "nobody"},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "scheduler"},
-            "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": namespace.name}],
-        }))
-        .await;
+    namespace.bind("nobody", "scheduler", "nobody").await;
     until_ready(&namespace, "rights", "Scheduled").await;
     namespace.apply(schedule("type", &json!({}))).await;
     until_ready(&namespace, "type", "Scheduled").await;

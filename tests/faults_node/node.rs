@@ -105,18 +105,23 @@ async fn a_cut_pod_does_not_reach_its_peers_and_reaches_others() {
     stage.strike().await;
 }
 
+/// The client says that it is answered, but for the time in which the fault is there.
+async fn cuts_the_client_off(stage: &Stage, name: &str, fault: Value) {
+    stage.says("client", "yes").await;
+    stage.inject(name, fault).await;
+    stage.injected(name).await;
+    stage.says("client", "no").await;
+    stage.abort(name).await;
+    assert_eq!(stage.recovered(name).await, [EntryState::Reverted]);
+    stage.says("client", "yes").await;
+}
+
 #[tokio::test]
 async fn an_isolated_pod_reaches_nobody() {
     let stage = Stage::set().await;
     let peer = stage.pod("peer", SERVE).await;
     stage.pod("client", &ask(&address(&peer))).await;
-    stage.says("client", "yes").await;
-    stage.inject("isolate", json!({"target": target("client"), "network": {}, "duration": "10m"})).await;
-    stage.injected("isolate").await;
-    stage.says("client", "no").await;
-    stage.abort("isolate").await;
-    assert_eq!(stage.recovered("isolate").await, [EntryState::Reverted]);
-    stage.says("client", "yes").await;
+    cuts_the_client_off(&stage, "isolate", json!({"target": target("client"), "network": {}, "duration": "10m"})).await;
     stage.strike().await;
 }
 
@@ -125,13 +130,7 @@ async fn lookups_of_names_time_out_and_work_again() {
     let stage = Stage::set().await;
     let script = "while true; do if timeout 2 nslookup kubernetes.default.svc.cluster.local >/dev/null 2>&1; then echo yes; else echo no; fi; sleep 0.2; done";
     stage.pod("client", script).await;
-    stage.says("client", "yes").await;
-    stage.inject("dns", json!({"target": target("client"), "dns": {}, "duration": "10m"})).await;
-    stage.injected("dns").await;
-    stage.says("client", "no").await;
-    stage.abort("dns").await;
-    assert_eq!(stage.recovered("dns").await, [EntryState::Reverted]);
-    stage.says("client", "yes").await;
+    cuts_the_client_off(&stage, "dns", json!({"target": target("client"), "dns": {}, "duration": "10m"})).await;
     stage.strike().await;
 }
 

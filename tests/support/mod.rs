@@ -27,6 +27,8 @@ use soak_operator::api::{
 /// The longest that a test waits for anything. On a machine with much else to do a pod takes twenty times as long.
 pub const PATIENCE: Duration = Duration::from_mins(5);
 
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// The kubeconfig of the cluster that the tests run against.
 pub fn kubeconfig() -> PathBuf {
     env::var_os("SOAK_TEST_KUBECONFIG").map(PathBuf::from).expect(
@@ -90,15 +92,30 @@ impl Namespace {
 
     /// Gives the account `soak` further rights in the namespace.
     pub async fn allow(&self, name: &str, rules: Value) {
-        let group = "rbac.authorization.k8s.io";
+        self.role(name, rules).await;
+        self.bind(name, name, "soak").await;
+    }
+
+    /// Makes an account that has these rights, in a role of its own name.
+    pub async fn account(&self, name: &str, rules: Value) {
+        self.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})).await;
+        self.role(name, rules).await;
+        self.bind(name, name, name).await;
+    }
+
+    async fn role(&self, name: &str, rules: Value) {
         self.apply(
-            json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": name}, "rules": rules}),
+            json!({"apiVersion": format!("{RBAC}/v1"), "kind": "Role", "metadata": {"name": name}, "rules": rules}),
         )
         .await;
+    }
+
+    /// Gives an account the rights of a role, by a binding of that name.
+    pub async fn bind(&self, name: &str, role: &str, account: &str) {
         self.apply(json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "soak", "namespace": self.name}],
+            "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.name}],
         }))
         .await;
     }

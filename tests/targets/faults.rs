@@ -59,7 +59,7 @@ async fn a_fault_on_a_cluster_that_goes_away_is_undone_when_it_is_back() {
     let namespace = Namespace::create("targets").await;
     let other = Other::create(&namespace).await;
     let mut way = Way::open(other.address()).await;
-    put_secret(&namespace, &other.with(&format!("https://{}", way.address), &other.token, &other.authority)).await;
+    put_secret(&namespace, &other.by(&way)).await;
     let operator = beside(&namespace);
     struck(&namespace).await;
     way.close().await;

@@ -38,7 +38,7 @@ async fn a_monitor_sees_a_target_as_its_kubeconfigs_user_and_keeps_its_alerts_wh
     let namespace = Namespace::create("targets").await;
     let other = Other::create(&namespace).await;
     let mut way = Way::open(other.address()).await;
-    put_secret(&namespace, &other.with(&format!("https://{}", way.address), &other.token, &other.authority)).await;
+    put_secret(&namespace, &other.by(&way)).await;
     set_depth(&namespace, "11").await;
     let _operator = Operator::start(&namespace);
     let nap = json!([{"name": "work", "steps": [{"name": "nap", "sleep": {"duration": "1h"}}]}]);

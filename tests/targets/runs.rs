@@ -144,7 +144,7 @@ async fn a_cluster_that_goes_away_holds_up_only_what_needs_it_and_nobody_else() 
         .allow("soak-maps", json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]}]))
         .await;
     let mut way = Way::open(other.address()).await;
-    put_secret(&namespace, &other.with(&format!("https://{}", way.address), &other.token, &other.authority)).await;
+    put_secret(&namespace, &other.by(&way)).await;
     let _operator = Operator::start(&namespace);
     let wait = json!({"name": "go", "wait": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "name": "go"}, "until": "object != null"}});
     let spec = json!({"targets": targets(), "phases": [{"name": "work", "steps": [wait, leave("here", "hub-a", "Never"), leave("there", "hub-b", "Never")]}]});

@@ -25,23 +25,12 @@ impl Other {
     pub async fn create(namespace: &Namespace) -> Self {
         let secret = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["hub-b"], "verbs": ["get", "list", "watch"]}]);
         namespace.allow("read-hub-b", secret).await;
-        namespace.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other"}})).await;
-        let group = "rbac.authorization.k8s.io";
         let rules = json!([
             {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
             {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["*"]},
             {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
         ]);
-        namespace
-            .apply(json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "other"}, "rules": rules}))
-            .await;
-        namespace
-            .apply(json!({
-                "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "other"},
-                "roleRef": {"apiGroup": group, "kind": "Role", "name": "other"},
-                "subjects": [{"kind": "ServiceAccount", "name": "other", "namespace": namespace.name}],
-            }))
-            .await;
+        namespace.account("other", rules).await;
         let admin = Kubeconfig::read_from(kubeconfig()).unwrap();
         let cluster = admin.clusters[0].cluster.clone().unwrap();
         let authority = cluster.certificate_authority_data.unwrap_or_else(|| {
@@ -54,6 +43,11 @@ impl Other {
 
     pub fn kubeconfig(&self) -> String {
         self.with(&self.server, &self.token, &self.authority)
+    }
+
+    /// A kubeconfig that leads there by a way.
+    pub fn by(&self, way: &Way) -> String {
+        self.with(&format!("https://{}", way.address), &self.token, &self.authority)
     }
 
     pub fn with(&self, server: &str, token: &str, authority: &str) -> String {
@@ -116,7 +110,7 @@ pub fn reachable(run: &SoakRun, name: &str) -> Option<bool> {
 
 /// A way to an address that can be closed.
 pub struct Way {
-    pub address: SocketAddr,
+    address: SocketAddr,
     to: SocketAddr,
     task: Option<JoinHandle<()>>,
 }
